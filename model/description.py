@@ -1,0 +1,128 @@
+"""What a model file promises: ``description.json``, written by the export, checked before every use.
+
+The same object stands beside the file and inside its ONNX metadata (key ``emboundary``), so that a file
+copied alone still says what it is.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from emboundary.model.geometry import Footprint
+
+FORMAT_VERSION = 1
+METADATA_KEY = "emboundary"
+
+Triple = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
+Precision = Literal["float32", "float16", "int8"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TensorDescription(_Strict):
+    """An ONNX input or output; axes name its dimensions, ``n``, ``y`` and ``x`` are dynamic."""
+
+    name: str
+    dtype: Literal["float32"] = "float32"
+    axes: tuple[Literal["n", "c", "y", "x"], ...] = ("n", "c", "y", "x")
+
+
+class Normalisation(_Strict):
+    """How voxel values become network input: ``(value - mean) / std`` over the whole volume.
+
+    Attributes:
+        rule: ``zscore``, the only rule today.
+        inside_graph: whether the ONNX graph does it itself; False: the caller does.
+    """
+
+    rule: Literal["zscore"] = "zscore"
+    inside_graph: bool = False
+
+
+class Symmetry(_Strict):
+    """The group that the map commutes with, and how far from it the file was measured to be.
+
+    Attributes:
+        group: ``D4`` where the network is exactly equivariant to 4 rotations and their mirror images, else ``C1``.
+        error: largest ``|f(g x) - g f(x)|`` over the 8 elements, in probability, measured on the exported file.
+    """
+
+    group: Literal["C1", "D4"]
+    error: Annotated[float, Field(ge=0)]
+
+
+class TrainingData(_Strict):
+    """What the weights were learned from, and what they have never seen."""
+
+    name: str
+    sections: str
+    citation: str
+
+
+class Validation(_Strict):
+    """One measured figure with the protocol that gives it."""
+
+    protocol: str
+    roc_auc: float
+    average_precision: float
+
+
+class ModelDescription(_Strict):
+    """Everything a caller must know to use a model file rightly.
+
+    Triples are (z, y, x); voxel sizes in nm, halo and stride in voxels.
+
+    Attributes:
+        receptive_field_radius: furthest input voxel, in each direction, that an output voxel can depend on.
+        halo: that radius rounded up to a multiple of the stride.
+        border: what stands outside the volume: ``reflect`` (at the outermost voxel centres).
+        outputs: the named output channels, in order.
+        precisions: for each precision on offer, the largest difference in probability from float32 in torch.
+        flops_per_pixel: multiplications and additions of all convolutions, per pixel of the image.
+        sha256: of the file ``model.onnx``.  None only in the copy inside that file, which cannot hold its own hash.
+
+    Raises:
+        pydantic.ValidationError: a missing or unknown field, or a halo that is no multiple of its stride.
+    """
+
+    format_version: Literal[1] = FORMAT_VERSION
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    version: Annotated[str, Field(pattern=r"^[0-9]+$")]
+    summary: str
+    input: TensorDescription
+    output: TensorDescription
+    opset: int
+    trained_voxel_sizes_nm: tuple[tuple[float, float, float], ...]
+    normalisation: Normalisation = Normalisation()
+    border: Literal["reflect"] = "reflect"
+    receptive_field_radius: Triple
+    halo: Triple
+    stride: Triple
+    outputs: tuple[str, ...] = ("boundary",)
+    symmetry: Symmetry
+    precisions: dict[Precision, float]
+    training: tuple[TrainingData, ...]
+    weights_licence: str
+    validation: tuple[Validation, ...] = ()
+    parameters: Annotated[int, Field(ge=0)]
+    flops_per_pixel: Annotated[float, Field(ge=0)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None
+
+    @model_validator(mode="after")
+    def _footprint_is_consistent(self) -> ModelDescription:
+        footprint = self.footprint
+        if any(h < r for h, r in zip(footprint.halo, self.receptive_field_radius, strict=True)):
+            raise ValueError(
+                f"halo {self.halo} is smaller than the receptive field radius {self.receptive_field_radius}; "
+                "it must be that radius rounded up to a multiple of the stride"
+            )
+        return self
+
+    @property
+    def footprint(self) -> Footprint:
+        """Halo and stride as the tiler wants them."""
+        return Footprint(self.halo, self.stride)

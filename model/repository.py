@@ -1,0 +1,91 @@
+"""Model repositories: folders of ``NAME/VERSION/model.onnx`` with ``description.json`` beside each.
+
+The bundled repository is ``model/zoo``; ``--model`` also takes the path of any such file or folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from emboundary.model.description import ModelDescription
+
+ZOO = Path(__file__).parent / "zoo"
+DEFAULT_MODEL = "d4"
+MODEL_FILE = "model.onnx"
+DESCRIPTION_FILE = "description.json"
+
+
+class ModelError(ValueError):
+    """A model that is missing, or a file that is not what its description says."""
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """One model file and its description; existence and hash have been checked."""
+
+    path: Path
+    description: ModelDescription
+
+
+def list_models(repository: Path = ZOO) -> tuple[str, ...]:
+    """Names in a repository, the default first, then alphabetically."""
+    names = {p.parent.parent.name for p in repository.glob(f"*/*/{DESCRIPTION_FILE}")}
+    return tuple(sorted(names, key=lambda n: (n != DEFAULT_MODEL, n)))
+
+
+def load_model(name_or_path: str | Path = DEFAULT_MODEL, repository: Path = ZOO) -> ModelEntry:
+    """Find a model by name (newest version), by file or by folder, and check its hash.
+
+    Raises:
+        ModelError: no such model, an unreadable or inconsistent description, or a file whose SHA-256 differs
+            from the one its description states.
+    """
+    return _load_folder(_find_folder(name_or_path, repository))
+
+
+def _find_folder(name_or_path: str | Path, repository: Path) -> Path:
+    as_path = Path(name_or_path)
+    if as_path.name == MODEL_FILE:
+        return as_path.parent
+    # A name is one word; anything with a separator, or an existing folder that holds a model, is a path.
+    if as_path.is_dir() and (isinstance(name_or_path, Path) or len(as_path.parts) > 1 or (as_path / MODEL_FILE).exists()):
+        return as_path if (as_path / MODEL_FILE).exists() else _newest_version(as_path)
+    folder = repository / str(name_or_path)
+    if len(as_path.parts) == 1 and str(name_or_path) not in ("", ".", "..") and folder.is_dir():
+        return _newest_version(folder)
+    known = ", ".join(list_models(repository)) or "none"
+    raise ModelError(
+        f"model {str(name_or_path)!r} not found; give a name (here: {known}) or the path of a {MODEL_FILE} "
+        f"that has a {DESCRIPTION_FILE} beside it"
+    )
+
+
+def _newest_version(folder: Path) -> Path:
+    versions = [p for p in folder.iterdir() if p.name.isdecimal() and (p / MODEL_FILE).exists()]
+    if not versions:
+        raise ModelError(f"{folder} holds no VERSION/{MODEL_FILE}; a model is a folder NAME/VERSION/{MODEL_FILE}")
+    return max(versions, key=lambda p: int(p.name))
+
+
+def _load_folder(folder: Path) -> ModelEntry:
+    model, card = folder / MODEL_FILE, folder / DESCRIPTION_FILE
+    for path in (model, card):
+        if not path.is_file():
+            raise ModelError(f"{path} is missing; a model needs both {MODEL_FILE} and {DESCRIPTION_FILE}")
+    try:
+        description = ModelDescription.model_validate_json(card.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the document"
+        raise ModelError(f"{card} is not a valid description: {where}: {first['msg']}") from error
+    found = hashlib.sha256(model.read_bytes()).hexdigest()
+    if found != description.sha256:
+        raise ModelError(
+            f"{model} has SHA-256 {found[:12]}..., its description says {str(description.sha256)[:12]}...; "
+            "the file was changed or damaged: export or copy both again"
+        )
+    return ModelEntry(model, description)
