@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from emboundary.model.geometry import Footprint
 
-FORMAT_VERSION = 1
+FORMAT_VERSION: Literal[1] = 1
 METADATA_KEY = "emboundary"
 
 Triple = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]

@@ -134,9 +134,7 @@ class BlockGrid:
             yield Box((z, y, x), _zip(lambda a, b: a + b, (z, y, x), self.block)).intersect(self.roi)
 
     def _ranges(self) -> tuple[range, range, range]:
-        z, y, x = (
-            range(a // n * n, b, n) for a, b, n in zip(self.roi.start, self.roi.stop, self.block, strict=True)
-        )
+        z, y, x = (range(a // n * n, b, n) for a, b, n in zip(self.roi.start, self.roi.stop, self.block, strict=True))
         return z, y, x
 
     def _product(self) -> Iterator[Triple]:

@@ -91,7 +91,7 @@ class Group:
     @cached_property
     def inverse(self) -> NDArray[np.int64]:
         """``inverse[a]`` is the place of the inverse of the element at place ``a``; shape (|G|,)."""
-        return np.argmax(self.product == self.elements.index(0), axis=1).astype(np.int64)
+        return np.asarray(np.argmax(self.product == self.elements.index(0), axis=1), dtype=np.int64)
 
     def element_name(self, place: int) -> str:
         """English name of the element at a place, e.g. ``rotate-90``."""

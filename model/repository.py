@@ -52,8 +52,9 @@ def _find_folder(name_or_path: str | Path, repository: Path) -> Path:
     if as_path.name == MODEL_FILE:
         return as_path.parent
     # A name is one word; anything with a separator, or an existing folder that holds a model, is a path.
-    if as_path.is_dir() and (isinstance(name_or_path, Path) or len(as_path.parts) > 1 or (as_path / MODEL_FILE).exists()):
-        return as_path if (as_path / MODEL_FILE).exists() else _newest_version(as_path)
+    holds_model = (as_path / MODEL_FILE).exists()
+    if as_path.is_dir() and (isinstance(name_or_path, Path) or len(as_path.parts) > 1 or holds_model):
+        return as_path if holds_model else _newest_version(as_path)
     folder = repository / str(name_or_path)
     if len(as_path.parts) == 1 and str(name_or_path) not in ("", ".", "..") and folder.is_dir():
         return _newest_version(folder)
