@@ -1,0 +1,254 @@
+"""Engines turn normalised images into probabilities; everything else in the service sees only this protocol."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from emboundary.model.description import METADATA_KEY, ModelDescription, Precision, TensorDescription
+from emboundary.model.geometry import Footprint
+from emboundary.model.repository import DEFAULT_MODEL, ZOO, ModelEntry, ModelError, load_model
+from emboundary.service.errors import DeviceError, ModelUnavailableError, UsageError
+
+Images = NDArray[np.float32]
+Device = Literal["auto", "cpu", "cuda"]
+
+# What OnnxEngine can run today: the file as it is.
+_RUNNABLE: tuple[Precision, ...] = ("float32",)
+
+
+class Engine(Protocol):
+    """Runs a network on whole, aligned images."""
+
+    @property
+    def footprint(self) -> Footprint:
+        """Halo and stride of the network."""
+        ...
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the K output channels."""
+        ...
+
+    def run(self, images: Images) -> Images:
+        """Map (n, 1, y, x), y and x multiples of the stride, to probabilities (n, K, y, x)."""
+        ...
+
+
+@dataclass(frozen=True)
+class IdentityEngine:
+    """The network that changes nothing but values outside [0, 1]: for tests of tiling and for benchmarks."""
+
+    footprint: Footprint
+    outputs: tuple[str, ...] = ("boundary",)
+
+    def run(self, images: Images) -> Images:
+        """Return the images clipped to [0, 1], as a copy."""
+        return np.clip(images, 0, 1)
+
+
+class OnnxEngine:
+    """A model file in ONNX Runtime, on the device that was asked for and no other.
+
+    Calls from several threads run one after another: a second image in flight would double the memory and gain
+    nothing, because one run already uses the whole device.
+
+    Attributes:
+        description: what the file promises; checked against the file when it was opened.
+        device: ``cpu`` or ``cuda``, read back from the session.
+        device_reason: one line for people: which device runs, and why.
+        precision: the arithmetic that was asked for.
+    """
+
+    def __init__(self, session: Any, description: ModelDescription, precision: Precision, device_reason: str) -> None:
+        self._session = session
+        self._lock = threading.Lock()
+        self.description = description
+        self.precision = precision
+        self.device = "cuda" if _CUDA in session.get_providers() else "cpu"
+        self.device_reason = device_reason
+
+    @classmethod
+    def open(cls, entry: ModelEntry, device: Device = "auto", precision: Precision = "float32") -> OnnxEngine:
+        """Load a model file and prove that the session runs where it was asked to.
+
+        Args:
+            entry: the file and its description, hash already checked.
+            device: ``auto`` takes the GPU if a session on it runs the model, else the CPU.
+            precision: one of those that the description offers.
+
+        Raises:
+            UsageError: a precision that the model does not offer.
+            DeviceError: ``cuda`` without a GPU that runs this model.
+            ModelUnavailableError: a file that is damaged or differs from its description.
+        """
+        offered = [p for p in _RUNNABLE if p in entry.description.precisions]
+        if precision not in offered:
+            raise UsageError(
+                f"precision is {precision}; model {entry.description.name} runs in {' or '.join(offered)} here: "
+                f"give --precision {offered[0]}"
+            )
+        session, reason = _SESSIONS[device](entry)
+        _check_file(session, entry)
+        return cls(session, entry.description, precision, reason)
+
+    @property
+    def footprint(self) -> Footprint:
+        """Halo and stride of the network."""
+        return self.description.footprint
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the K output channels."""
+        return self.description.outputs
+
+    def run(self, images: Images) -> Images:
+        """Map (n, 1, y, x), y and x multiples of the stride, to probabilities (n, K, y, x).
+
+        Raises:
+            DeviceError: the runtime failed, as it does when memory runs out.
+        """
+        with self._lock:
+            try:
+                (probability,) = self._session.run(
+                    [self.description.output.name], {self.description.input.name: images}
+                )
+            except Exception as error:  # the runtime's exceptions share no narrower base
+                raise DeviceError(
+                    f"{self.device} failed on images of shape {images.shape}: {_first_line(error)}; "
+                    "if memory ran out, give a smaller --tile"
+                ) from error
+        result: Images = probability
+        return result
+
+
+def find_model(name_or_path: str | Path = DEFAULT_MODEL, repository: Path = ZOO) -> ModelEntry:
+    """Find a model by name or path and check its hash.
+
+    Raises:
+        ModelUnavailableError: no such model, or a file that is not what its description says.
+    """
+    try:
+        return load_model(name_or_path, repository)
+    except (ModelError, OSError) as error:
+        raise ModelUnavailableError(_first_line(error)) from error
+
+
+def _cpu_session(entry: ModelEntry, reason: str = "CPU, as asked") -> tuple[Any, str]:
+    return _session(entry.path, ["CPUExecutionProvider"], _options()), reason
+
+
+def _cuda_session(entry: ModelEntry, reason: str = "GPU, as asked") -> tuple[Any, str]:
+    if _CUDA not in ort.get_available_providers():
+        raise DeviceError(
+            "device is cuda, but this ONNX Runtime was built without CUDA: install emboundary[gpu] in place of "
+            "emboundary[cpu], or give --device cpu"
+        )
+    if hasattr(ort, "preload_dlls"):
+        ort.preload_dlls()
+    options = _options()
+    options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    try:
+        session = _session(entry.path, [(_CUDA, _CUDA_OPTIONS)], options)
+    except ModelUnavailableError as error:
+        _cpu_session(entry)  # a damaged file fails here as well, and is then no matter of the device
+        raise DeviceError(f"device is cuda, but no session starts on it: {_first_line(error)}; {_REMEDY}") from error
+    if _CUDA not in session.get_providers():
+        raise DeviceError(f"device is cuda, but ONNX Runtime fell back to {session.get_providers()[0]}: {_REMEDY}")
+    _prove(session, entry.description)
+    return session, reason
+
+
+def _auto_session(entry: ModelEntry) -> tuple[Any, str]:
+    try:
+        return _cuda_session(entry, "GPU: a session on it works")
+    except DeviceError as error:
+        return _cpu_session(entry, f"CPU: {_first_line(error).removeprefix('device is cuda, but ')}")
+
+
+def _prove(session: Any, description: ModelDescription) -> None:
+    """Run the smallest image once: a session can start on a GPU for which the runtime holds no kernels."""
+    _, y, x = description.stride
+    try:
+        session.run(None, {description.input.name: np.zeros((1, 1, y, x), np.float32)})
+    except Exception as error:  # the runtime's exceptions share no narrower base
+        raise DeviceError(f"device is cuda, but a first run on it fails: {_first_line(error)}; {_REMEDY}") from error
+
+
+_CUDA = "CUDAExecutionProvider"
+_CUDA_OPTIONS = {
+    "use_tf32": "0",
+    "cudnn_conv_algo_search": "HEURISTIC",  # no timing runs, whose winner could differ from run to run
+    "arena_extend_strategy": "kSameAsRequested",
+}
+_REMEDY = "run `emboundary doctor` to see what is missing, or give --device cpu"
+_SESSIONS = {"auto": _auto_session, "cpu": _cpu_session, "cuda": _cuda_session}
+
+
+def _options() -> Any:
+    options = ort.SessionOptions()
+    options.use_deterministic_compute = True
+    options.log_severity_level = 3
+    # Counted, not left to the runtime: it would count cores that this process may not use.
+    options.intra_op_num_threads = len(os.sched_getaffinity(0))
+    return options
+
+
+def _session(path: Path, providers: list[Any], options: Any) -> Any:
+    try:
+        return ort.InferenceSession(str(path), options, providers=providers)
+    except Exception as error:  # the runtime's exceptions share no narrower base
+        raise ModelUnavailableError(
+            f"{path} is not a model that ONNX Runtime can load: {_first_line(error)}"
+        ) from error
+
+
+def _check_file(session: Any, entry: ModelEntry) -> None:
+    """Compare the file with its description: the copy of that inside the file, and the tensors."""
+    described = entry.description
+    embedded = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    try:
+        inside = None if embedded is None else ModelDescription.model_validate_json(embedded)
+    except ValidationError:
+        inside = None
+    if inside != described.model_copy(update={"sha256": None}):
+        raise ModelUnavailableError(
+            f"{entry.path} does not carry the description that stands beside it; export the model again, or copy both "
+            "files from the same export"
+        )
+    for kind, tensors, described_tensor, channels in (
+        ("input", session.get_inputs(), described.input, 1),
+        ("output", session.get_outputs(), described.output, len(described.outputs)),
+    ):
+        if [_signature(t) for t in tensors] != [_expected(described_tensor, channels)]:
+            found = "; ".join(f"{t.name} {t.type} {t.shape}" for t in tensors)
+            raise ModelUnavailableError(
+                f"{entry.path} has {kind} {found}, its description says {described_tensor.name} tensor(float) "
+                f"({', '.join(described_tensor.axes)}) with {channels} channel: export the model again"
+            )
+    if described.halo[0] != 0 or described.stride[0] != 1 or described.input.axes != ("n", "c", "y", "x"):
+        raise ModelUnavailableError(
+            f"model {described.name} wants axes {described.input.axes} with halo {described.halo} and stride "
+            f"{described.stride}; this version runs models on single sections: axes (n, c, y, x), z halo 0, z stride 1"
+        )
+
+
+def _signature(tensor: Any) -> tuple[str, str, tuple[bool, ...], int]:
+    dynamic = tuple(not isinstance(extent, int) for extent in tensor.shape)
+    return tensor.name, tensor.type, dynamic, tensor.shape[1] if len(tensor.shape) > 1 else 0
+
+
+def _expected(tensor: TensorDescription, channels: int) -> tuple[str, str, tuple[bool, ...], int]:
+    return tensor.name, "tensor(float)", tuple(axis != "c" for axis in tensor.axes), channels
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
