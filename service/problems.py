@@ -1,0 +1,107 @@
+"""Errors as RFC 9457 problem documents: what was wrong, the value received, the rule and the remedy.
+
+Routes raise; the handlers installed here are the only place where an error becomes a response.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from emboundary.service.codecs.errors import MalformedBodyError, TooLargeError
+from emboundary.service.errors import DeviceError, EmboundaryError, InputError, ModelUnavailableError, UsageError
+from emboundary.service.schemas import ProblemDocument
+
+MEDIA_TYPE = "application/problem+json"
+_log = logging.getLogger(__name__)
+
+_STATUS_OF: tuple[tuple[type[EmboundaryError], int], ...] = (  # the first that fits
+    (TooLargeError, 413),
+    (MalformedBodyError, 400),
+    (InputError, 422),
+    (UsageError, 422),
+    (DeviceError, 503),
+    (ModelUnavailableError, 503),
+)
+
+
+class RequestError(EmboundaryError):
+    """A request that is refused with a status of its own.
+
+    Attributes:
+        status: HTTP status, 4xx or 503.
+        headers: further headers of the answer, for example ``Retry-After``.
+    """
+
+    def __init__(self, status: int, detail: str, *, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.headers = dict(headers or {})
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The refusals of a route, for its OpenAPI description."""
+    content = {MEDIA_TYPE: {"schema": ProblemDocument.model_json_schema()}}
+    return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of ``app``, its framework's own included, a problem document."""
+    app.add_exception_handler(EmboundaryError, _refused)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _framework)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def _problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+    document = ProblemDocument(title=HTTPStatus(status).phrase, status=status, detail=detail)
+    return Response(document.model_dump_json(), status, headers, media_type=MEDIA_TYPE)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    if isinstance(error, RequestError):
+        return _problem(error.status, str(error), error.headers)
+    for kind, status in _STATUS_OF:
+        if isinstance(error, kind):
+            if status >= 500:
+                _log.error("%s", error)
+            return _problem(status, str(error))
+    return await _unexpected(request, error)
+
+
+async def _invalid(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return _problem(422, "; ".join(_sentence(e) for e in error.errors()))
+
+
+async def _framework(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    path = request.url.path
+    detail = {
+        404: f"{path} is not served here; GET /docs lists what is",
+        405: f"{path} does not take {request.method}; GET /docs lists what it takes",
+    }.get(error.status_code, str(error.detail))
+    return _problem(error.status_code, detail, error.headers)
+
+
+async def _unexpected(_: Request, error: Exception) -> Response:
+    _log.error("a request failed unexpectedly", exc_info=error)
+    return _problem(500, "the request failed through a defect of the service; its log says more")
+
+
+def _sentence(error: Mapping[str, object]) -> str:
+    """One validation error as argument, rule and the value received."""
+    location = error["loc"]
+    assert isinstance(location, tuple)
+    where, *names = location
+    name = ".".join(str(part) for part in names) or str(where)
+    if error["type"] == "extra_forbidden":
+        return f"{where} parameter {name!r} is unknown; leave it out (GET /docs lists the known ones)"
+    return f"{where} parameter {name} is {error['input']!r}: {error['msg']}"

@@ -1,0 +1,79 @@
+"""The service's JSON and query strings.  Unknown fields and parameters are refused."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from emboundary.model.description import ModelDescription
+
+OutputType = Literal["uint8", "float16", "float32"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PredictQuery(_Strict):
+    """Query parameters of ``POST /v1/predict``.
+
+    Attributes:
+        model: name of a served model; the default one where missing.
+        tta: whether to average the 8 rotations and flips.
+        dtype: of the probabilities; uint8 stores round(255 p).
+        intensity: ``MEAN,STD`` in voxel values; the body's own where missing.
+        axes: what the body's dimensions are, where it does not say or says otherwise.
+    """
+
+    model: str | None = None
+    tta: bool = False
+    dtype: OutputType = "uint8"
+    intensity: str | None = None
+    axes: Literal["yx", "zyx"] | None = None
+
+
+class Limits(_Strict):
+    """What the service accepts.
+
+    Attributes:
+        max_body_bytes: largest body, as sent and decompressed.
+        max_waiting: requests for one model that are served or wait at once; more are answered 429.
+        tile: side in voxels of the write blocks that a larger image is cut into.
+    """
+
+    max_body_bytes: Annotated[int, Field(ge=1)]
+    max_waiting: Annotated[int, Field(ge=1)]
+    tile: Annotated[int, Field(ge=1)]
+
+
+class ModelReply(ModelDescription):
+    """A model's description, and the limits in force for it here."""
+
+    limits: Limits
+
+
+class ModelList(_Strict):
+    """The served models; ``default`` answers where a request names none."""
+
+    default: str
+    models: tuple[ModelReply, ...]
+
+
+class Health(_Strict):
+    """Whether the service lives, or can answer: then with the default model and the device it runs on."""
+
+    status: Literal["live", "ready"]
+    model: str | None = None
+    device: str | None = None
+
+
+class ProblemDocument(BaseModel):
+    """RFC 9457: ``about:blank`` says that the status tells the kind; ``detail`` tells the rest."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str

@@ -1,0 +1,43 @@
+"""What an operator may set for the HTTP service; every value can come from the environment (``EMBOUNDARY_...``)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import DirectoryPath, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from emboundary.model.repository import DEFAULT_MODEL, ZOO
+
+MEBIBYTE = 2**20
+
+
+class Settings(BaseSettings):
+    """Settings of one service process.
+
+    Attributes:
+        model: name in the repository, or path, of the model that answers where a request names none.
+        repository: folder of ``NAME/VERSION/model.onnx``; its other models are served too.
+        device: where models run; ``cuda`` without a working GPU refuses to start.
+        data_roots: folders whose volumes the server itself may open.
+        tile: side of a write block in voxels; the memory of one inference grows with its square.
+        max_body_bytes: largest request body in bytes, as sent and after decompression.
+        max_waiting: requests for one model that are served or wait at once; more are answered 429.
+        body_timeout_s: seconds within which a request body must have arrived.
+        drain_s: seconds that requests in flight have to end after SIGTERM.
+
+    Raises:
+        pydantic.ValidationError: a value out of range, or a data root that is no folder.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="EMBOUNDARY_", extra="forbid", frozen=True)
+
+    model: str = DEFAULT_MODEL
+    repository: DirectoryPath = ZOO
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    data_roots: tuple[DirectoryPath, ...] = ()
+    tile: Annotated[int, Field(ge=1)] = 512
+    max_body_bytes: Annotated[int, Field(ge=1)] = 64 * MEBIBYTE
+    max_waiting: Annotated[int, Field(ge=1)] = 16
+    body_timeout_s: Annotated[float, Field(gt=0)] = 60.0
+    drain_s: Annotated[int, Field(ge=0)] = 30
