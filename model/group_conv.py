@@ -101,19 +101,19 @@ class _OrbitFilters(nn.Module):
         order, kernel = self.group.order, self.kernel
         parts = []
         if self.inputs.regular:
-            parts.append(_gather(self.regular, self._regular_index, order * kernel * kernel))
+            parts.append(_gather(self.regular, self._regular_index))
         if self.inputs.trivial:
-            parts.append(_gather(self.trivial, self._lifting_index, kernel * kernel))
+            parts.append(_gather(self.trivial, self._lifting_index))
         # each part: (outputs, |G|, input channels of its kind, k * k)
         bank = torch.cat([p.unflatten(-1, (-1, kernel * kernel)).flatten(2, 3) for p in parts], dim=2)
         return bank.reshape(self.outputs * order, self.inputs.channels(self.group), kernel, kernel)
 
 
-def _gather(weight: Tensor, index: Tensor, taps: int) -> Tensor:
-    """(O, I, taps) and an index (|G|, taps) -> (O, |G|, I, taps)."""
+def _gather(weight: Tensor, table: Tensor) -> Tensor:
+    """Base filters (O, I, taps) and a table (|G|, taps) -> all turned filters (O, |G|, I, taps)."""
     outputs, inputs = weight.shape[:2]
-    flat = weight.reshape(-1, taps).index_select(1, index.flatten())
-    return flat.reshape(outputs, inputs, index.shape[0], taps).transpose(1, 2)
+    turned = weight.flatten(0, 1).index_select(1, table.flatten())
+    return turned.reshape(outputs, inputs, *table.shape).transpose(1, 2)
 
 
 class GroupConv2d(nn.Module):
@@ -200,15 +200,32 @@ class GroupBatchNorm2d(nn.BatchNorm2d):
         self.group = group
 
     def forward(self, x: Tensor) -> Tensor:
-        n, _, h, w = x.shape
-        return super().forward(x.reshape(n, self.num_features, self.group.order * h, w)).reshape(x.shape)
+        scale, shift = self._batch_scale_and_shift(x) if self.training else self.scale_and_shift()
+        return x * scale.to(x.dtype)[:, None, None] + shift.to(x.dtype)[:, None, None]
+
+    def _batch_scale_and_shift(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        # Statistics per channel first, joined over each orbit after: one reduction over the map, in whatever
+        # memory layout it has, where a reshape to whole fields would copy it.
+        variances, means = torch.var_mean(x.float(), dim=(0, 2, 3), correction=0)
+        by_field = (self.num_features, self.group.order)
+        mean = means.reshape(by_field).mean(1)
+        variance = (variances + means.square()).reshape(by_field).mean(1) - mean.square()
+        with torch.no_grad():
+            assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
+            count = x.numel() / self.num_features
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
+        return self._affine(mean, variance)
+
+    def _affine(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+        scale = self.weight / torch.sqrt(variance + self.eps)
+        shift = self.bias - mean * scale
+        return scale.repeat_interleave(self.group.order), shift.repeat_interleave(self.group.order)
 
     def scale_and_shift(self) -> tuple[Tensor, Tensor]:
         """Inference form ``scale * x + shift``, both of shape (fields * |G|,)."""
         assert self.running_mean is not None and self.running_var is not None
-        scale = self.weight / torch.sqrt(self.running_var + self.eps)
-        shift = self.bias - self.running_mean * scale
-        return scale.repeat_interleave(self.group.order), shift.repeat_interleave(self.group.order)
+        return self._affine(self.running_mean, self.running_var)
 
 
 def coset_max(x: Tensor, order: int) -> Tensor:

@@ -1,0 +1,135 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from emboundary.model.inception import Segmenter
+from emboundary.training.checkpoint import TrainState, load_checkpoint, save_checkpoint
+from emboundary.training.config import OptimiserConfig, TrainConfig
+from emboundary.training.data import CropSampler, LabelledVolume
+from emboundary.training.losses import boundary_loss
+
+CHECKPOINT = "checkpoint.pt"
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What the progress display is told after each step."""
+
+    step: int
+    steps: int
+    loss: float
+    seconds: float
+
+
+def new_state(config: TrainConfig, device: torch.device) -> TrainState:
+    """A fresh network, its average and its optimiser; the seed alone determines the weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        network = Segmenter(config.model.spec())
+    network = network.to(device).train()
+    average = copy.deepcopy(network).requires_grad_(False)
+    optimiser = torch.optim.AdamW(
+        network.parameters(), lr=config.optimiser.learning_rate, weight_decay=config.optimiser.weight_decay
+    )
+    return TrainState(network, average, optimiser, step=0, losses=[])
+
+
+def train(
+    config: TrainConfig,
+    volumes: tuple[LabelledVolume, ...],
+    folder: Path,
+    *,
+    device: torch.device,
+    checkpoint_every: int = 500,
+    compile_network: bool = False,
+    report: Callable[[StepReport], None] = lambda _: None,
+    stop_after: int | None = None,
+) -> TrainState:
+    """Train to ``config.optimiser.steps``, resuming from ``folder/checkpoint.pt`` where there is one.
+
+    Args:
+        compile_network: fuse the forward and backward pass with ``torch.compile``; faster, but another order
+            of additions, so a run must not change it when it resumes.
+        stop_after: leave, with a checkpoint, once this many steps are done (interrupted runs, tests).
+
+    Returns the final state; ``state.average`` is the network to use.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged or of another configuration.
+        FloatingPointError: the loss is no longer finite.
+    """
+    state = new_state(config, device)
+    checkpoint = folder / CHECKPOINT
+    identity = config.model_dump_json()
+    if checkpoint.exists():
+        load_checkpoint(checkpoint, state, identity)
+    sampler = CropSampler(volumes, config.sampling, config.augment, config.seed)
+    forward = torch.compile(state.network) if compile_network else state.network
+    last = min(config.optimiser.steps, stop_after or config.optimiser.steps)
+    started = time.perf_counter()
+    while state.step < last:
+        batch = sampler.batch(state.step)
+        image, target = (torch.from_numpy(a).to(device) for a in (batch.image, batch.target))
+        loss = _step(config, state, forward, image, target)
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"loss is {loss} at step {state.step}; lower optimiser.learning_rate")
+        state.losses.append(loss)
+        state.step += 1
+        report(StepReport(state.step, config.optimiser.steps, loss, time.perf_counter() - started))
+        if state.step % checkpoint_every == 0 or state.step == last:
+            save_checkpoint(checkpoint, state, identity)
+    state.average.eval()
+    return state
+
+
+def _step(
+    config: TrainConfig, state: TrainState, forward: Callable[[Tensor], Tensor], image: Tensor, target: Tensor
+) -> float:
+    for group in state.optimiser.param_groups:
+        group["lr"] = learning_rate(config.optimiser, state.step)
+    mixed = config.precision == "bfloat16"
+    with torch.autocast(image.device.type, torch.bfloat16, enabled=mixed):
+        logit = forward(image)
+    loss = boundary_loss(
+        logit, target, margin=config.sampling.margin, boundary_weight=config.loss_boundary_weight
+    )
+    state.optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_(state.network.parameters(), config.optimiser.clip)
+    state.optimiser.step()
+    _average(state, config.optimiser.ema_steps)
+    return float(loss.detach())
+
+
+def learning_rate(config: OptimiserConfig, step: int) -> float:
+    """Linear warm-up to the peak, then half a cosine down to zero at the last step."""
+    warm = max(1, round(config.warmup * config.steps))
+    if step < warm:
+        return config.learning_rate * (step + 1) / warm
+    progress = (step - warm) / max(1, config.steps - warm)
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+@torch.no_grad()
+def _average(state: TrainState, ema_steps: int) -> None:
+    """Exponential moving average of weights and batch norm statistics; a plain mean over the first steps."""
+    keep = min(state.step / (state.step + 1), 1 - 1 / ema_steps) if ema_steps else 0.0
+    for mean, now in zip(_tensors(state.average), _tensors(state.network), strict=True):
+        if mean.is_floating_point():
+            mean.lerp_(now, 1 - keep)
+        else:
+            mean.copy_(now)
+
+
+def _tensors(network: nn.Module) -> list[Tensor]:
+    return [*network.parameters(), *network.buffers()]
