@@ -200,32 +200,16 @@ class GroupBatchNorm2d(nn.BatchNorm2d):
         self.group = group
 
     def forward(self, x: Tensor) -> Tensor:
-        scale, shift = self._batch_scale_and_shift(x) if self.training else self.scale_and_shift()
-        return x * scale.to(x.dtype)[:, None, None] + shift.to(x.dtype)[:, None, None]
-
-    def _batch_scale_and_shift(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        # Statistics per channel first, joined over each orbit after: one reduction over the map, in whatever
-        # memory layout it has, where a reshape to whole fields would copy it.
-        variances, means = torch.var_mean(x.float(), dim=(0, 2, 3), correction=0)
-        by_field = (self.num_features, self.group.order)
-        mean = means.reshape(by_field).mean(1)
-        variance = (variances + means.square()).reshape(by_field).mean(1) - mean.square()
-        with torch.no_grad():
-            assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
-            count = x.numel() / self.num_features
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
-        return self._affine(mean, variance)
-
-    def _affine(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-        scale = self.weight / torch.sqrt(variance + self.eps)
-        shift = self.bias - mean * scale
-        return scale.repeat_interleave(self.group.order), shift.repeat_interleave(self.group.order)
+        # An orbit's channels lie side by side, so that a whole field is one plane of |G| H rows.
+        n, _, h, w = x.shape
+        return super().forward(x.reshape(n, self.num_features, self.group.order * h, w)).reshape(x.shape)
 
     def scale_and_shift(self) -> tuple[Tensor, Tensor]:
         """Inference form ``scale * x + shift``, both of shape (fields * |G|,)."""
         assert self.running_mean is not None and self.running_var is not None
-        return self._affine(self.running_mean, self.running_var)
+        scale = self.weight / torch.sqrt(self.running_var + self.eps)
+        shift = self.bias - self.running_mean * scale
+        return scale.repeat_interleave(self.group.order), shift.repeat_interleave(self.group.order)
 
 
 def coset_max(x: Tensor, order: int) -> Tensor:
