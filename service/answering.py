@@ -14,10 +14,7 @@ from emboundary.service.codecs.errors import TooLargeError, UnsupportedImageErro
 from emboundary.service.engine import Engine
 from emboundary.service.inference import predict_array
 from emboundary.service.intensity import Intensity, measure, refuse_non_finite
-from emboundary.service.schemas import OutputType
-
-# A thin image costs its halo: at most this many times the voxels that the body limit lets in are computed.
-_WORK_PER_BODY_BYTE = 4
+from emboundary.service.schemas import Limits, OutputType
 
 
 @dataclass(frozen=True)
@@ -39,7 +36,7 @@ def read_question(
     body: bytes,
     media: MediaType,
     *,
-    limit: int,
+    limits: Limits,
     footprint: Footprint,
     axes: str | None = None,
     intensity: Intensity | None = None,
@@ -49,9 +46,9 @@ def read_question(
     Raises:
         InputError: a body that cannot be mapped; its class says which answer it gets.
     """
-    array = decode(body, media, limit=limit, axes=axes)
+    array = decode(body, media, limit=limits.max_body_bytes, axes=axes)
     image = array.reshape((-1, *array.shape[-2:]))
-    _refuse_thin(image.shape, footprint, limit * _WORK_PER_BODY_BYTE)
+    _refuse_costly(image.shape, footprint, limits.max_computed_voxels)
     if intensity is None:
         refuse_non_finite(image, (0, 0, 0))
         if image.min() == image.max():
@@ -86,13 +83,18 @@ def to_dtype(probability: NDArray[np.float32], dtype: OutputType) -> NDArray[Any
     return probability.astype(dtype, copy=False)
 
 
-def _refuse_thin(shape: tuple[int, ...], footprint: Footprint, limit: int) -> None:
-    """Refuse images so thin that their halo, not their size, decides what they cost."""
+def computed_voxels(shape: tuple[int, ...], footprint: Footprint) -> int:
+    """What a stack (z, y, x) costs: its voxels after padding to stride multiples and by the halo."""
     sections, *sides = shape
-    padded = [round_up(n, s) + 2 * h for n, s, h in zip(sides, footprint.stride[1:], footprint.halo[1:], strict=True)]
-    work = sections * padded[0] * padded[1]
-    if work > limit:
+    y, x = (round_up(n, s) + 2 * h for n, s, h in zip(sides, footprint.stride[1:], footprint.halo[1:], strict=True))
+    return sections * y * x
+
+
+def _refuse_costly(shape: tuple[int, ...], footprint: Footprint, limit: int) -> None:
+    """Refuse thin images of very many sections, whose halo and not whose size decides what they cost."""
+    cost = computed_voxels(shape, footprint)
+    if cost > limit:
         raise TooLargeError(
-            f"the image of shape {shape} needs {work} voxels computed with its halo; at most {limit} are accepted in "
-            "one request: send fewer sections at a time"
+            f"the image of shape {shape} needs {cost} voxels computed, its halo included; at most {limit} are accepted "
+            "in one request (GET /v1/models): send fewer sections at a time"
         )

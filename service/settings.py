@@ -8,8 +8,12 @@ from pydantic import DirectoryPath, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from emboundary.model.repository import DEFAULT_MODEL, ZOO
+from emboundary.service.schemas import Limits
+from emboundary.service.tiling import DEFAULT_TILE
 
 MEBIBYTE = 2**20
+# A thin image costs its halo, not its bytes: this many voxels per byte of the body limit are computed at most.
+_VOXELS_PER_BODY_BYTE = 4
 
 
 class Settings(BaseSettings):
@@ -36,8 +40,18 @@ class Settings(BaseSettings):
     repository: DirectoryPath = ZOO
     device: Literal["auto", "cpu", "cuda"] = "auto"
     data_roots: tuple[DirectoryPath, ...] = ()
-    tile: Annotated[int, Field(ge=1)] = 512
+    tile: Annotated[int, Field(ge=1)] = DEFAULT_TILE
     max_body_bytes: Annotated[int, Field(ge=1)] = 64 * MEBIBYTE
     max_waiting: Annotated[int, Field(ge=1)] = 16
     body_timeout_s: Annotated[float, Field(gt=0)] = 60.0
     drain_s: Annotated[int, Field(ge=0)] = 30
+
+    @property
+    def limits(self) -> Limits:
+        """What a request may hold and cost."""
+        return Limits(
+            max_body_bytes=self.max_body_bytes,
+            max_computed_voxels=self.max_body_bytes * _VOXELS_PER_BODY_BYTE,
+            max_waiting=self.max_waiting,
+            tile=self.tile,
+        )

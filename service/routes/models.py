@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from emboundary.model.description import ModelDescription
 from emboundary.service.problems import responses
 from emboundary.service.routes.state import ServiceState, state_of
-from emboundary.service.schemas import Limits, ModelList, ModelReply
+from emboundary.service.schemas import ModelList, ModelReply
 
 router = APIRouter()
 
@@ -30,6 +30,4 @@ async def model(request: Request, name: str) -> ModelReply:
 
 
 def _reply(description: ModelDescription, state: ServiceState) -> ModelReply:
-    settings = state.settings
-    limits = Limits(max_body_bytes=settings.max_body_bytes, max_waiting=settings.max_waiting, tile=settings.tile)
-    return ModelReply(**dict(description), limits=limits)
+    return ModelReply(**dict(description), limits=state.settings.limits)

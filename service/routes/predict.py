@@ -58,17 +58,17 @@ async def predict(request: Request, query: Annotated[PredictQuery, Query()]) -> 
     answered = answer_type(headers.get("accept"), media)
     host = state.hosts.find(query.model)
     intensity = None if query.intensity is None else Intensity.parse(query.intensity)
-    limit = state.settings.max_body_bytes
+    settings = state.settings
 
     with host.place():
         timing = _Timing()
-        body = await _read_body(request, limit, state.settings.body_timeout_s)
+        body = await _read_body(request, settings.max_body_bytes, settings.body_timeout_s)
         timing.mark("receive")
         question = await asyncio.to_thread(
             read_question,
             body,
             media,
-            limit=limit,
+            limits=settings.limits,
             footprint=host.description.footprint,
             axes=query.axes,
             intensity=intensity,
@@ -77,7 +77,7 @@ async def predict(request: Request, query: Annotated[PredictQuery, Query()]) -> 
         timing.mark("decode")
         async with host.turn() as engine:
             timing.mark("wait")
-            probability = await asyncio.to_thread(answer, engine, question, tile=state.settings.tile, tta=query.tta)
+            probability = await asyncio.to_thread(answer, engine, question, tile=settings.tile, tta=query.tta)
         timing.mark("predict")
         content = await asyncio.to_thread(lambda: encode(to_dtype(probability, query.dtype), answered))
         timing.mark("encode")
