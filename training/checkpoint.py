@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+
+from emboundary.model.inception import Segmenter
 
 
 class CheckpointError(ValueError):
@@ -22,8 +23,8 @@ class CheckpointError(ValueError):
 class TrainState:
     """Everything a run carries from one step to the next; batches depend on (seed, step) alone."""
 
-    network: nn.Module
-    average: nn.Module
+    network: Segmenter
+    average: Segmenter
     optimiser: torch.optim.Optimizer
     step: int
     losses: list[float]

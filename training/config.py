@@ -5,9 +5,10 @@ An unknown key, a wrong type or a value out of range is refused with its name; n
 
 from __future__ import annotations
 
+import json
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -31,7 +32,7 @@ class ModelConfig(_Strict):
 
     symmetry: Literal["plain", "paper", "d4"]
     angles: Literal[2, 4, 8] = 4
-    maxout: Literal["none", "skip", "first", "both"] = "skip"
+    maxout: Literal["none", "skip", "beside", "first", "both"] = "skip"
     stem: PositiveInt
     a: PositiveInt
     b: PositiveInt
@@ -159,10 +160,26 @@ def load_config(path: Path) -> TrainConfig:
 def parse_config(text: str, *, origin: str) -> TrainConfig:
     """The same for a text; ``origin`` names it in errors."""
     try:
-        config = TrainConfig.model_validate(tomllib.loads(text))
-        config.model.spec()
+        table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"config {origin} is not TOML: {error}") from error
+    return parse_table(table, origin=origin)
+
+
+def parse_config_json(text: str, *, origin: str) -> TrainConfig:
+    """The same for the JSON that a run keeps beside its weights."""
+    try:
+        table = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"config {origin} is not JSON: {error}") from error
+    return parse_table(table, origin=origin)
+
+
+def parse_table(table: dict[str, Any], *, origin: str) -> TrainConfig:
+    """The same for a parsed table."""
+    try:
+        config = TrainConfig.model_validate(table)
+        config.model.spec()
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

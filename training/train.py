@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 import torch
 from torch import Tensor, nn
@@ -23,12 +24,18 @@ CHECKPOINT = "checkpoint.pt"
 
 @dataclass(frozen=True)
 class StepReport:
-    """What the progress display is told after each step."""
+    """What the progress display is told after each step.
+
+    Attributes:
+        step, steps: steps done, of how many.
+        recent_loss: mean of the last 100 steps.
+        steps_per_second: since this process began.
+    """
 
     step: int
     steps: int
-    loss: float
-    seconds: float
+    recent_loss: float
+    steps_per_second: float
 
 
 def new_state(config: TrainConfig, device: torch.device) -> TrainState:
@@ -51,15 +58,12 @@ def train(
     *,
     device: torch.device,
     checkpoint_every: int = 500,
-    compile_network: bool = False,
     report: Callable[[StepReport], None] = lambda _: None,
     stop_after: int | None = None,
 ) -> TrainState:
     """Train to ``config.optimiser.steps``, resuming from ``folder/checkpoint.pt`` where there is one.
 
     Args:
-        compile_network: fuse the forward and backward pass with ``torch.compile``; faster, but another order
-            of additions, so a run must not change it when it resumes.
         stop_after: leave, with a checkpoint, once this many steps are done (interrupted runs, tests).
 
     Returns the final state; ``state.average`` is the network to use.
@@ -74,32 +78,30 @@ def train(
     if checkpoint.exists():
         load_checkpoint(checkpoint, state, identity)
     sampler = CropSampler(volumes, config.sampling, config.augment, config.seed)
-    forward = torch.compile(state.network) if compile_network else state.network
     last = min(config.optimiser.steps, stop_after or config.optimiser.steps)
-    started = time.perf_counter()
+    first, started = state.step, time.perf_counter()
     while state.step < last:
         batch = sampler.batch(state.step)
         image, target = (torch.from_numpy(a).to(device) for a in (batch.image, batch.target))
-        loss = _step(config, state, forward, image, target)
+        loss = _step(config, state, image, target)
         if not math.isfinite(loss):
             raise FloatingPointError(f"loss is {loss} at step {state.step}; lower optimiser.learning_rate")
         state.losses.append(loss)
         state.step += 1
-        report(StepReport(state.step, config.optimiser.steps, loss, time.perf_counter() - started))
+        speed = (state.step - first) / (time.perf_counter() - started)
+        report(StepReport(state.step, config.optimiser.steps, fmean(state.losses[-100:]), speed))
         if state.step % checkpoint_every == 0 or state.step == last:
             save_checkpoint(checkpoint, state, identity)
     state.average.eval()
     return state
 
 
-def _step(
-    config: TrainConfig, state: TrainState, forward: Callable[[Tensor], Tensor], image: Tensor, target: Tensor
-) -> float:
+def _step(config: TrainConfig, state: TrainState, image: Tensor, target: Tensor) -> float:
     for group in state.optimiser.param_groups:
         group["lr"] = learning_rate(config.optimiser, state.step)
     mixed = config.precision == "bfloat16"
     with torch.autocast(image.device.type, torch.bfloat16, enabled=mixed):
-        logit = forward(image)
+        logit = state.network(image)
     loss = boundary_loss(
         logit, target, margin=config.sampling.margin, boundary_weight=config.loss_boundary_weight
     )
