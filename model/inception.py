@@ -35,7 +35,7 @@ from emboundary.model.group_conv import Fields, GroupBatchNorm2d, GroupConv2d, G
 from emboundary.model.groups import C1, D4, Group
 
 Symmetry = Literal["plain", "paper", "d4"]
-Maxout = Literal["none", "skip", "first", "both"]
+Maxout = Literal["none", "skip", "beside", "first", "both"]
 
 STRIDE = 8
 
@@ -52,8 +52,9 @@ class SegmenterSpec:
             behind it) or ``d4`` (exactly equivariant).
         angles: rotations of ``paper``'s first stem layer, 2, 4 or 8.
         maxout: where ``d4`` takes the maximum over the 8 elements in its stem. ``skip``: on the stem's way
-            to the decoder, while the trunk goes on with all orientations; ``first``: behind the first layer;
-            ``both``: behind each of the two layers; ``none``: nowhere (plain p4m), for comparison.
+            to the decoder, while the trunk goes on with all orientations; ``beside``: the same, and the
+            orientations go to the decoder too; ``first``: behind the first layer; ``both``: behind each of
+            the two layers; ``none``: nowhere (plain p4m), for comparison.
         stem, a, b, c: width of the stem and of one branch of Inception A, B, C.
         blocks: how many Inception A, B and C blocks follow each other.
         decoder: width of each deconvolved map.
@@ -120,35 +121,30 @@ class Stem(nn.Module):
         super().__init__()
         group, image = spec.group, Fields(trivial=1)
         width = spec.stem // group.order
-        self.pool_skip = 1
-        self.trunk_fields, self.skip_fields = Fields(regular=width), Fields(regular=width)
-        if spec.symmetry == "paper":
-            rotated = KernelOrbitConv2d(1, width, 3, rotations(spec.angles, 3))
-            flipped = KernelOrbitConv2d(width, width, 3, flips(3))
-            self.first = _orbit_unit(rotated, width)
-            self.second = _orbit_unit(flipped, width)
-            return
         maxout = spec.maxout if spec.symmetry == "d4" else "none"
-        if maxout == "none":
-            self.first = _unit(group, image, width, 3)
-            self.second = _unit(group, self.trunk_fields, width, 3)
-        elif maxout == "skip":
-            self.first = _unit(group, image, width, 3)
-            self.second = _unit(group, self.trunk_fields, width, 3)
-            self.pool_skip = group.order
-            self.skip_fields = Fields(trivial=width)
+        self.skip_maxout, self.skip_orbits = group.order, maxout != "skip"
+        if spec.symmetry == "paper":
+            self.first = _orbit_unit(KernelOrbitConv2d(1, width, 3, rotations(spec.angles, 3)), width)
+            self.second = _orbit_unit(KernelOrbitConv2d(width, width, 3, flips(3)), width)
         else:
             # The maximum over the 8 elements leaves invariant maps; as many as the ordinary stem has channels.
-            self.first = _unit(group, image, spec.stem, 3, maxout=True)
-            if maxout == "first":
-                self.second = _unit(group, Fields(trivial=spec.stem), width, 3)
-            else:
-                self.second = _unit(group, Fields(trivial=spec.stem), width, 3, maxout=True)
-                self.trunk_fields = self.skip_fields = Fields(trivial=width)
+            early, late = maxout in ("first", "both"), maxout == "both"
+            between = Fields(trivial=spec.stem) if early else Fields(regular=width)
+            self.first = _unit(group, image, spec.stem if early else width, 3, maxout=early)
+            self.second = _unit(group, between, width, 3, maxout=late)
+        invariant = maxout == "both"
+        self.trunk_fields = Fields(trivial=width) if invariant else Fields(regular=width)
+        self.skip_fields = {
+            "skip": Fields(trivial=width),
+            "beside": Fields(regular=width, trivial=width),
+        }.get(maxout, self.trunk_fields)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        trunk = self.second(self.first(x))
-        return trunk, coset_max(trunk, self.pool_skip)
+        trunk: Tensor = self.second(self.first(x))
+        if not self.skip_fields.trivial or self.skip_fields == self.trunk_fields:
+            return trunk, trunk
+        invariant = coset_max(trunk, self.skip_maxout)
+        return trunk, torch.cat([trunk, invariant], dim=1) if self.skip_orbits else invariant
 
 
 def _orbit_unit(conv: KernelOrbitConv2d, width: int) -> Unit:
@@ -177,7 +173,6 @@ class Inception(nn.Module):
         self.fields = Fields(regular=fields * (4 if deep else 3))
 
     def forward(self, x: Tensor) -> Tensor:
-        # Padding pixels are left out of the average: a border pixel is then treated alike from every side.
         mean = F.avg_pool2d(x, 3, stride=1, padding=1)
         branches = [self.branch_1x1(x), self.branch_3x3(x), self.branch_pool(mean)]
         if self.branch_5x5 is not None:
