@@ -17,11 +17,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Bits = tuple[bool, bool, bool]
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 _ELEMENT_NAMES = (
     "identity",
@@ -46,7 +48,7 @@ def bits(element: int) -> Bits:
     return bool(element & 4), bool(element & 2), bool(element & 1)
 
 
-def act(element: int, array: NDArray[np.generic]) -> NDArray[np.generic]:
+def act(element: int, array: NDArray[Scalar]) -> NDArray[Scalar]:
     """Apply a D4 element to the last two axes (y, x) of an array: ``(g f)(u) = f(g^-1 u)``.
 
     Returns a view; the axes change places when the element swaps them.

@@ -33,7 +33,7 @@ class ModelEntry:
 
 def list_models(repository: Path = ZOO) -> tuple[str, ...]:
     """Names in a repository, the default first, then alphabetically."""
-    names = {p.parent.parent.name for p in repository.glob(f"*/*/{DESCRIPTION_FILE}")}
+    names = {p.parent.parent.name for p in repository.glob(f"*/*/{MODEL_FILE}") if p.parent.name.isdecimal()}
     return tuple(sorted(names, key=lambda n: (n != DEFAULT_MODEL, n)))
 
 

@@ -1,0 +1,220 @@
+"""From a trained segmenter to a published model folder: plain ONNX, description, card, weights.
+
+    model.onnx             the expanded, folded network with the sigmoid inside
+    description.json       what the file promises (``ModelDescription``)
+    weights.safetensors    the network as it was trained, for fine-tuning and exporting again
+    CARD.md                the description for people
+
+A folder appears under its name only when all four are written and the file has been held to the network.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import logging
+import shutil
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+import torch
+from onnx_ir.passes import Sequential
+from onnx_ir.passes.common import CheckerPass, ClearMetadataAndDocStringPass, NameFixPass, RemoveUnusedNodesPass
+from torch import Tensor, nn
+
+from emboundary.model.card import render_card
+from emboundary.model.description import (
+    METADATA_KEY,
+    ModelDescription,
+    Symmetry,
+    TensorDescription,
+    TrainingData,
+    Validation,
+)
+from emboundary.model.folding import expand_and_fold
+from emboundary.model.footprint import count_parameters, flops_per_pixel, receptive_field
+from emboundary.model.groups import D4
+from emboundary.model.inception import STRIDE, Segmenter
+from emboundary.model.lowering import lower
+from emboundary.model.parity import Parity, measure_parity
+from emboundary.model.repository import DESCRIPTION_FILE, MODEL_FILE
+from emboundary.model.weights import save_segmenter
+
+OPSET = 20
+TOLERANCE = 1e-5
+WEIGHTS_FILE = "weights.safetensors"
+CARD_FILE = "CARD.md"
+
+# What a plain CNN may consist of; anything else means that a pass no longer recognises what it should rewrite.
+PLAIN_OPERATORS = frozenset(
+    {"Add", "AveragePool", "Concat", "Conv", "DepthToSpace", "MaxPool", "Relu", "Sigmoid", "Slice"}
+    | {"Squeeze", "Unsqueeze"}
+)
+
+
+class ExportError(RuntimeError):
+    """A network that may not be published: its file differs from it, or is not what it says."""
+
+
+class _Probability(nn.Module):
+    """The network with the sigmoid that turns its logit into a probability."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, image: Tensor) -> Tensor:
+        return torch.sigmoid(self.net(image))
+
+
+def build_onnx(net: Segmenter) -> onnx.ModelProto:
+    """Write a segmenter as a plain ONNX graph: ``image`` (n, 1, y, x) -> ``probability`` (n, 1, y, x).
+
+    n, y and x are dynamic, y and x multiples of the stride.
+
+    Raises:
+        ExportError: the graph holds operators other than those of a plain CNN.
+    """
+    plain = _Probability(expand_and_fold(copy.deepcopy(net).cpu().float()))
+    n, rows, columns = (torch.export.Dim(name) for name in ("n", "rows", "columns"))
+    with _quiet_exporter():
+        program = torch.onnx.export(
+            plain,
+            (torch.zeros(2, 1, 3 * STRIDE, 5 * STRIDE),),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["image"],
+            output_names=["probability"],
+            dynamic_shapes={"image": {0: n, 2: STRIDE * rows, 3: STRIDE * columns}},
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model
+    lower(model.graph)
+    # Source paths and stack traces of the exporting machine are no part of a model.
+    cleaned = Sequential(RemoveUnusedNodesPass(), ClearMetadataAndDocStringPass(), NameFixPass(), CheckerPass())(model)
+    _name_extents(cleaned.model.graph)
+    cleaned.model.graph.name = "segmenter"
+    cleaned.model.producer_name, cleaned.model.producer_version = "emboundary", ""
+    foreign = {node.op_type for node in cleaned.model.graph} - PLAIN_OPERATORS
+    if foreign:
+        raise ExportError(f"the graph holds {sorted(foreign)}; a plain CNN has only {sorted(PLAIN_OPERATORS)}")
+    return ir.to_proto(cleaned.model)
+
+
+def export_model(
+    net: Segmenter,
+    folder: Path,
+    *,
+    name: str,
+    version: str,
+    summary: str,
+    voxel_sizes_nm: Sequence[tuple[float, float, float]],
+    training: Sequence[TrainingData],
+    validation: Sequence[Validation],
+    weights_licence: str,
+) -> ModelDescription:
+    """Publish a segmenter as a model folder, normally ``REPOSITORY/NAME/VERSION``.
+
+    Everything that can be computed or measured is: only provenance is asked for.  ``voxel_sizes_nm`` are
+    (z, y, x), one for each data set.
+
+    Raises:
+        ExportError: the folder exists, the file differs from the network by more than 1e-5 in probability at any
+            of three sizes in any of eight orientations, a D4 network is not symmetric to 1e-5, or the graph is
+            not plain.  Nothing is left behind.
+    """
+    if folder.exists():
+        raise ExportError(f"{folder} exists; published models do not change: give another version or remove it")
+    net = copy.deepcopy(net).cpu().float().eval()
+    model = build_onnx(net)
+    parity = _checked_parity(net, model)
+    field = receptive_field(model)
+    description = ModelDescription(
+        name=name,
+        version=version,
+        summary=summary,
+        input=TensorDescription(name="image"),
+        output=TensorDescription(name="probability"),
+        opset=OPSET,
+        trained_voxel_sizes_nm=tuple(voxel_sizes_nm),
+        receptive_field_radius=(0, field.radius, field.radius),
+        halo=field.footprint.halo,
+        stride=field.footprint.stride,
+        symmetry=Symmetry(group="D4" if net.spec.group == D4 else "C1", error=parity.symmetry_error),
+        precisions={"float32": TOLERANCE},
+        training=tuple(training),
+        weights_licence=weights_licence,
+        validation=tuple(validation),
+        parameters=count_parameters(net),
+        flops_per_pixel=flops_per_pixel(expand_and_fold(net), field.stride),
+        sha256=None,
+    )
+    onnx.helper.set_model_props(model, {METADATA_KEY: description.model_dump_json()})
+    content = model.SerializeToString(deterministic=True)
+    description = description.model_copy(update={"sha256": hashlib.sha256(content).hexdigest()})
+    with _appearing_whole(folder) as partial:
+        (partial / MODEL_FILE).write_bytes(content)
+        save_segmenter(net, partial / WEIGHTS_FILE)
+        (partial / CARD_FILE).write_text(render_card(description), encoding="utf-8")
+        (partial / DESCRIPTION_FILE).write_text(description.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return description
+
+
+def _checked_parity(net: Segmenter, model: onnx.ModelProto) -> Parity:
+    parity = measure_parity(net, model.SerializeToString())
+    if parity.torch_difference > TOLERANCE:
+        raise ExportError(
+            f"the exported file differs from the network by {parity.torch_difference:.2g} in probability; "
+            f"at most {TOLERANCE:g} may be published: the export has lost something"
+        )
+    if net.spec.group == D4 and parity.symmetry_error > TOLERANCE:
+        raise ExportError(
+            f"the d4 network violates its symmetry by {parity.symmetry_error:.2g} in probability; at most "
+            f"{TOLERANCE:g} may be published: one of its layers is not equivariant, or its weights are far too large"
+        )
+    return parity
+
+
+def _name_extents(graph: ir.Graph) -> None:
+    """Write extents as fractions of the image's, ``y``, ``y/2`` and so on; drop the exporter's notes on values."""
+    names: dict[str, str] = {}
+    for axis, symbol in (("y", "rows"), ("x", "columns")):
+        names |= {f"{STRIDE // k}*{symbol}": f"{axis}/{k}" for k in range(2, STRIDE) if STRIDE % k == 0}
+        names |= {f"{STRIDE}*{symbol}": axis, symbol: f"{axis}/{STRIDE}"}
+    for value in [*graph.inputs, *(value for node in graph for value in node.outputs)]:
+        value.metadata_props.clear()
+        if value.shape is not None:
+            value.shape = ir.Shape([e if isinstance(e, int) else names.get(str(e), str(e)) for e in value.shape])
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Keep the exporter's remarks about itself (deprecations inside torch, packages it misses) from the user."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextmanager
+def _appearing_whole(folder: Path) -> Iterator[Path]:
+    """Give a folder to write in that gets its name only if the block ends without an error."""
+    partial = folder.with_name(folder.name + ".partial")
+    if partial.exists():
+        shutil.rmtree(partial)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

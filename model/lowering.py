@@ -1,0 +1,173 @@
+"""Rewrites of an ONNX graph into the forms that ONNX Runtime computes fastest; none changes what is computed.
+
+Each pass was chosen by measurement against the graph as exported.  What they exploit: on a CPU, ONNX Runtime
+computes convolutions in a blocked channel layout (8 or 16 channels at a time) and fuses sums and ReLUs into
+them, but only where channel counts are multiples of the block and shapes are provably equal; transposed
+convolutions and reductions have no blocked form.
+
+- ``deconvolutions_to_subpixel``: the overlapping deconvolution is a 2x2 convolution that makes all s x s
+  output pixels between four coarse ones as channels, which are then moved into place and cropped.
+- ``group_maxima_to_pooling``: the maximum over each orbit is a max pooling along channels.
+- ``split_unaligned_concatenations``: a convolution of concatenated maps whose channels do not fill whole
+  blocks is the sum of an aligned one and a small one.
+
+Source for the first: Shi et al. 2016, "Is the deconvolution layer the same as a convolutional layer?".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+from onnx_ir.tape import Tape
+
+# The largest channel block of any CPU that ONNX Runtime has kernels for; a multiple of the smaller ones.
+CHANNEL_BLOCK = 16
+
+
+def lower(graph: ir.Graph) -> None:
+    """Apply all passes in place."""
+    deconvolutions_to_subpixel(graph)
+    group_maxima_to_pooling(graph)
+    split_unaligned_concatenations(graph)
+
+
+def deconvolutions_to_subpixel(graph: ir.Graph) -> None:
+    """Replace deconvolutions of kernel 2 s, stride s, padding s / 2 by convolution, DepthToSpace and Slice.
+
+    Along one axis, output pixel ``o = s q + r - s / 2`` (r = 0..s-1) is made from the coarse pixels q - 1 and
+    q with taps r + s and r.  A 2-tap convolution with padding 1 computes all r as channels at every q; moving
+    them into place gives s / 2 pixels too many at either end.
+
+    A ReLU that follows alone goes before the move, where it is fused into the convolution.
+
+    Raises:
+        ValueError: a transposed convolution of any other geometry.
+    """
+    for node in list(graph):
+        if node.op_type != "ConvTranspose":
+            continue
+        stride = _checked_subpixel_stride(node)
+        weight, bias = (_constant(value) for value in node.inputs[1:3])
+        inputs, outputs = weight.shape[:2]
+        # (input, output, coarse y, r y, coarse x, r x); the farther coarse pixel has the later taps
+        taps = weight.reshape(inputs, outputs, 2, stride, 2, stride)[:, :, ::-1, :, ::-1, :]
+        bank = taps.transpose(1, 3, 5, 0, 2, 4).reshape(outputs * stride**2, inputs, 2, 2)
+
+        last, relu = node, _only_consumer(node.outputs[0])
+        tape, name = Tape(), node.outputs[0].name
+        y = tape.op(
+            "Conv",
+            [
+                node.inputs[0],
+                tape.initializer(_tensor(bank), f"{name}_weight"),
+                tape.initializer(_tensor(np.repeat(bias, stride**2)), f"{name}_bias"),
+            ],
+            {"kernel_shape": [2, 2], "pads": [1, 1, 1, 1]},
+        )
+        if relu is not None and relu.op_type == "Relu":
+            y, last = tape.op("Relu", [y]), relu
+        y = tape.op("DepthToSpace", [y], {"blocksize": stride, "mode": "CRD"})
+        crop = [
+            tape.initializer(_tensor(np.array(values, dtype=np.int64)), f"{name}_crop_{what}")
+            for what, values in (("start", [stride // 2] * 2), ("stop", [-(stride // 2)] * 2), ("axes", [2, 3]))
+        ]
+        y = tape.op("Slice", [y, *crop])
+        _replace(graph, [node] if last is node else [node, last], tape, y)
+
+
+def _checked_subpixel_stride(node: ir.Node) -> int:
+    kernel, strides, pads = (list(node.attributes[key].as_ints()) for key in ("kernel_shape", "strides", "pads"))
+    stride, groups = strides[0], node.attributes.get_int("group", 1)
+    wanted = ([2 * stride] * 2, [stride] * 2, [stride // 2] * 4)
+    if (kernel, strides, pads) != wanted or stride % 2 or groups != 1:
+        raise ValueError(
+            f"deconvolution {node.name} has kernel {kernel}, strides {strides}, pads {pads}, {groups} groups; "
+            "only kernel 2 s, stride s and padding s / 2 with even s and one group are lowered"
+        )
+    return stride
+
+
+def group_maxima_to_pooling(graph: ir.Graph) -> None:
+    """Replace (N, C |G|, H, W) -> (N, C, |G|, H, W) -> maximum over the third axis by a pooling along channels.
+
+    Unsqueeze to (N, 1, C |G|, H, W), max pooling of |G| x 1 x 1 with the same strides, Squeeze: no shape has to
+    be computed while the graph runs.
+    """
+    for node in list(graph):
+        if node.op_type != "ReduceMax":
+            continue
+        unflatten = node.inputs[0].producer() if node.inputs[0] is not None else None
+        if unflatten is None or unflatten.op_type != "Reshape" or _constant(node.inputs[1]).tolist() != [2]:
+            continue
+        order = _static_shape(unflatten.outputs[0])[2]
+        tape, name = Tape(), node.outputs[0].name
+        axis = tape.initializer(_tensor(np.array([1], dtype=np.int64)), f"{name}_axis")
+        y = tape.op("Unsqueeze", [unflatten.inputs[0], axis])
+        y = tape.op("MaxPool", [y], {"kernel_shape": [order, 1, 1], "strides": [order, 1, 1]})
+        y = tape.op("Squeeze", [y, axis])
+        _replace(graph, [node], tape, y)
+
+
+def split_unaligned_concatenations(graph: ir.Graph) -> None:
+    """Split convolutions of a concatenation into the part that fills whole channel blocks and a small rest.
+
+    ``W * [u, v] + b = W_u * u + (W_v * v + b)``.  Only where the leading maps fill whole blocks and the rest is
+    less than a block.
+    """
+    for node in list(graph):
+        concat = node.inputs[0].producer() if node.op_type == "Conv" and node.inputs[0] is not None else None
+        if concat is None or concat.op_type != "Concat":
+            continue
+        parts = list(concat.inputs)
+        ends = np.cumsum([_static_shape(part)[1] for part in parts])
+        aligned = [i + 1 for i, end in enumerate(ends) if end % CHANNEL_BLOCK == 0]
+        if not aligned or aligned[-1] == len(parts) or ends[-1] - ends[aligned[-1] - 1] >= CHANNEL_BLOCK:
+            continue
+        cut, channels = aligned[-1], int(ends[aligned[-1] - 1])
+        weight, bias = (_constant(value) for value in node.inputs[1:3])
+        tape, name = Tape(), node.outputs[0].name
+        halves = []
+        for what, maps, bank, shift in (
+            ("aligned", parts[:cut], weight[:, :channels], np.zeros_like(bias)),
+            ("rest", parts[cut:], weight[:, channels:], bias),
+        ):
+            maps_joined = maps[0] if len(maps) == 1 else tape.op("Concat", maps, {"axis": 1})
+            terms = [
+                tape.initializer(_tensor(bank), f"{name}_{what}_weight"),
+                tape.initializer(_tensor(shift), f"{name}_{what}_bias"),
+            ]
+            half = tape.op("Conv", [maps_joined, *terms], dict(node.attributes))
+            # The sum is fused into a convolution only if both shapes are declared and equal.
+            half.shape, half.type = node.outputs[0].shape, node.outputs[0].type
+            halves.append(half)
+        _replace(graph, [node], tape, tape.op("Add", halves))
+
+
+def _only_consumer(value: ir.Value) -> ir.Node | None:
+    consumers = value.consumers()
+    return consumers[0] if len(consumers) == 1 and not value.is_graph_output() else None
+
+
+def _static_shape(value: ir.Value | None) -> list[int]:
+    """Shape of a value with -1 for every dynamic extent."""
+    assert value is not None and value.shape is not None, "exported graphs declare the rank of every value"
+    return [extent if isinstance(extent, int) else -1 for extent in value.shape]
+
+
+def _constant(value: ir.Value | None) -> NDArray[np.generic]:
+    assert value is not None and value.const_value is not None, "weights and axes are constants of the graph"
+    return value.const_value.numpy()
+
+
+def _tensor(array: NDArray[np.generic]) -> ir.TensorProtocol:
+    return ir.Tensor(np.ascontiguousarray(array))
+
+
+def _replace(graph: ir.Graph, old: Sequence[ir.Node], tape: Tape, result: ir.Value) -> None:
+    """Put the tape's nodes where the old ones stood; the last old node's output becomes ``result``."""
+    for value in tape.initializers:
+        graph.register_initializer(value)
+    ir.convenience.replace_nodes_and_values(graph, old[-1], old, list(tape.nodes), [old[-1].outputs[0]], [result])
