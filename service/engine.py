@@ -196,7 +196,7 @@ _SESSIONS = {"auto": _auto_session, "cpu": _cpu_session, "cuda": _cuda_session}
 def _options() -> Any:
     options = ort.SessionOptions()
     options.use_deterministic_compute = True
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what fails is raised, and said once
     # Counted, not left to the runtime: it would count cores that this process may not use.
     options.intra_op_num_threads = len(os.sched_getaffinity(0))
     return options

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from emboundary.model.geometry import BlockGrid, Box, Readable, read_reflected
 from emboundary.model.groups import D4, act, inverse_element
 from emboundary.service.engine import Engine
+from emboundary.service.errors import InputError
 from emboundary.service.intensity import Intensity, refuse_non_finite
 from emboundary.service.tiling import Tiling
 
@@ -46,6 +47,9 @@ def predict_box(engine: Engine, volume: Readable, write: Box, intensity: Intensi
         write: the wanted box (z, y, x) in voxels, inside the volume.
         intensity: statistics of the whole volume.
         tta: test-time augmentation, the mean over the 8 rotations and flips of the padded, aligned box.
+
+    Raises:
+        InputError: an intensity by which voxel values become too large for the network.
     """
     read = engine.footprint.read_box(write)
     raw = read_reflected(volume, read)
@@ -57,6 +61,11 @@ def predict_box(engine: Engine, volume: Readable, write: Box, intensity: Intensi
         sections = slice(first, first + step)
         images = intensity.normalise(raw[sections, None])  # (n, 1, y, x)
         result[sections] = run(engine, images)[:, rows, columns]
+    if not np.isfinite(result).all():
+        raise InputError(
+            f"normalised by intensity {intensity}, voxel values become too large for float32; give the MEAN,STD of the "
+            "volume's own voxel values"
+        )
     return result
 
 

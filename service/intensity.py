@@ -17,6 +17,8 @@ from emboundary.model.geometry import BlockGrid, Box, Readable, Triple
 from emboundary.service.errors import InputError, UsageError
 
 _READ_VOXELS = 1 << 24
+# Counting needs 8 bytes per voxel, whatever their type.
+_COUNTED_VOXELS = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ class Intensity:
         """Return ``(array - mean) / std``, computed in float64 and rounded once to float32; same shape."""
         centred = np.subtract(array, self.mean, dtype=np.float64)
         scaled = np.empty(centred.shape, dtype=np.float32)
-        np.divide(centred, self.std, out=scaled, casting="same_kind")
+        with np.errstate(over="ignore"):  # infinite then, and found in the map
+            np.divide(centred, self.std, out=scaled, casting="same_kind")
         return scaled
 
 
@@ -87,7 +90,9 @@ def measure(volume: Readable, progress: Callable[[int], None] | None = None) -> 
         refuse_non_finite(block, box.start)
         if statistics is None:
             statistics = _Histogram(block.dtype) if block.dtype.kind in "iu" else _Moments()
-        statistics.add(block)
+        flat = block.reshape(-1)
+        for first in range(0, flat.size, _COUNTED_VOXELS):
+            statistics.add(flat[first : first + _COUNTED_VOXELS])
         if progress is not None:
             progress(box.voxels)
     assert statistics is not None  # the grid of a volume that is not empty has a block
@@ -131,7 +136,7 @@ class _Histogram:
 
     def add(self, block: NDArray[Any]) -> None:
         native = block.astype(block.dtype.newbyteorder("="), copy=False)
-        self._counts += np.bincount(native.view(self._unsigned).ravel(), minlength=self._counts.size)
+        self._counts += np.bincount(native.view(self._unsigned), minlength=self._counts.size)
 
     def intensity(self) -> Intensity:
         # Python integers: sums of squares over a large volume do not fit 64 bits.

@@ -1,0 +1,46 @@
+"""The command ``emboundary``."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from emboundary.service import console
+from emboundary.service.commands.predict import predict
+
+NAME = "emboundary"
+
+
+def create_cli() -> typer.Typer:
+    """The command line with all its commands."""
+    app = typer.Typer(
+        help="Neuron boundaries in electron microscopy volumes.",
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    app.callback()(_options)
+    app.command()(predict)
+    return app
+
+
+def main() -> None:
+    """Entry point of the command ``emboundary``."""
+    sys.exit(console.run(create_cli(), NAME, sys.argv[1:]))
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"{NAME} {version(NAME)}")
+        raise typer.Exit
+
+
+def _options(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Options of the command itself."""
