@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from emboundary.model.conv import KernelOrbitConv2d
-from emboundary.model.group_conv import GroupBatchNorm2d, GroupConv2d, GroupDeconv2d
-from emboundary.model.inception import Unit
+from emboundary.model.group_conv import CosetMeanConv2d, GroupBatchNorm2d, GroupConv2d, GroupDeconv2d
+from emboundary.model.inception import InvariantLogit, Unit
 
 PlainConv = nn.Conv2d | nn.ConvTranspose2d
 
@@ -38,6 +38,8 @@ def expand_and_fold(net: nn.Module) -> nn.Module:
     for module in plain.modules():
         if isinstance(module, Unit):
             module.conv, module.norm = _fold(module.conv, module.norm), nn.Identity()
+        elif isinstance(module, InvariantLogit) and isinstance(module.of_mean, CosetMeanConv2d):
+            module.of_mean = module.of_mean.plain()
     return plain
 
 

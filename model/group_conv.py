@@ -212,6 +212,37 @@ class GroupBatchNorm2d(nn.BatchNorm2d):
         return scale.repeat_interleave(self.group.order), shift.repeat_interleave(self.group.order)
 
 
+class CosetMeanConv2d(nn.Module):
+    """Linear map of coset averages: regular fields in, trivial fields out, 1x1, no bias.
+
+    ``y_o = sum_c W_oc (1/|G|) sum_h x_c(h)``, which is an ordinary 1x1 convolution whose weight is constant on
+    every orbit.
+
+    Shapes: (N, fields * |G|, H, W) -> (N, outputs, H, W).  Source: average in place of the maximum in the coset
+    pooling of Cohen and Welling 2016, section 6.3.
+    """
+
+    def __init__(self, group: Group, fields: int, outputs: int) -> None:
+        super().__init__()
+        self.order = group.order
+        bound = fields**-0.5
+        self.weight = nn.Parameter(torch.empty(outputs, fields).uniform_(-bound, bound))
+
+    def expand(self) -> Tensor:
+        """Return the ordinary filter bank, (outputs, fields * |G|, 1, 1)."""
+        return (self.weight / self.order).repeat_interleave(self.order, dim=1)[:, :, None, None]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.expand())
+
+    def plain(self) -> nn.Conv2d:
+        """The same layer as an ordinary convolution."""
+        weight = self.expand().detach()
+        conv = nn.Conv2d(weight.shape[1], weight.shape[0], 1, bias=False)
+        conv.weight.data.copy_(weight)
+        return conv
+
+
 def coset_max(x: Tensor, order: int) -> Tensor:
     """Coset pooling over the whole group: the maximum of every orbit; an invariant map.
 

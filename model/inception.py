@@ -31,11 +31,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from emboundary.model.conv import KernelOrbitConv2d, flips, rotations
-from emboundary.model.group_conv import Fields, GroupBatchNorm2d, GroupConv2d, GroupDeconv2d, coset_max
+from emboundary.model.group_conv import CosetMeanConv2d, Fields, GroupBatchNorm2d, GroupConv2d, GroupDeconv2d, coset_max
 from emboundary.model.groups import C1, D4, Group
 
 Symmetry = Literal["plain", "paper", "d4"]
 Maxout = Literal["none", "skip", "beside", "first", "both"]
+Last = Literal["max", "max-mean"]
 
 STRIDE = 8
 
@@ -59,6 +60,9 @@ class SegmenterSpec:
         blocks: how many Inception A, B and C blocks follow each other.
         decoder: width of each deconvolved map.
         head: width of the 3x3 layer that joins them.
+        mix: width of the 1x1 layer before the maximum over the group.
+        last: what ``d4``'s logit is a linear map of: ``max``, the maxima over the group, or ``max-mean``, those and
+            the means, through which the gradient reaches every orientation.
 
     Raises:
         ValueError: a width that is not a positive multiple of 8, or fewer than one block.
@@ -74,9 +78,11 @@ class SegmenterSpec:
     blocks: tuple[int, int, int] = (1, 2, 1)
     decoder: int = 16
     head: int = 32
+    mix: int = 32
+    last: Last = "max"
 
     def __post_init__(self) -> None:
-        for name in ("stem", "a", "b", "c", "decoder", "head"):
+        for name in ("stem", "a", "b", "c", "decoder", "head", "mix"):
             width = getattr(self, name)
             if width < 8 or width % 8:
                 raise ValueError(f"{name} is {width}; a width must be a positive multiple of 8, the order of D4")
@@ -210,6 +216,24 @@ class Upsample(nn.Module):
         return out
 
 
+class InvariantLogit(nn.Module):
+    """One logit from regular fields: a linear map of their maxima over the group and, if asked for, their means.
+
+    Shapes: (N, fields * |G|, H, W) -> (N, 1, H, W).
+    """
+
+    def __init__(self, group: Group, fields: int, *, mean: bool) -> None:
+        super().__init__()
+        self.order = group.order
+        self.of_max = nn.Conv2d(fields, 1, 1)
+        nn.init.zeros_(self.of_max.bias)  # type: ignore[arg-type]
+        self.of_mean: nn.Module | None = CosetMeanConv2d(group, fields, 1) if mean else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        logit: Tensor = self.of_max(coset_max(x, self.order))
+        return logit if self.of_mean is None else logit + self.of_mean(x)
+
+
 class Segmenter(nn.Module):
     """Boundary logits of normalised images.
 
@@ -238,9 +262,9 @@ class Segmenter(nn.Module):
         skip = self.stem.skip_fields
         joined = Fields(regular=3 * spec.decoder // group.order + skip.regular, trivial=skip.trivial)
         self.join = _unit(group, joined, spec.head // group.order, 3)
-        self.mix = _unit(group, Fields(regular=spec.head // group.order), spec.head // group.order, 1, maxout=True)
-        self.logit = nn.Conv2d(spec.head // group.order, 1, 1)
-        nn.init.zeros_(self.logit.bias)  # type: ignore[arg-type]
+        mixed = spec.mix // group.order
+        self.mix = _unit(group, Fields(regular=spec.head // group.order), mixed, 1)
+        self.logit = InvariantLogit(group, mixed, mean=spec.last == "max-mean" and group.order > 1)
 
     def forward(self, x: Tensor) -> Tensor:
         trunk, skip = self.stem(x)

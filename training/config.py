@@ -40,6 +40,8 @@ class ModelConfig(_Strict):
     blocks: Annotated[tuple[PositiveInt, PositiveInt, PositiveInt], Field(strict=False)]
     decoder: PositiveInt
     head: PositiveInt
+    mix: PositiveInt = 32
+    last: Literal["max", "max-mean"] = "max"
 
     def spec(self) -> SegmenterSpec:
         """The frozen description that the network is built from."""

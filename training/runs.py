@@ -12,6 +12,7 @@ import csv
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 import torch
 
@@ -22,16 +23,22 @@ from emboundary.training.data import load_volume
 from emboundary.training.figures import loss_curve
 from emboundary.training.train import StepReport, train
 
-CONFIG, WEIGHTS = "config.json", "weights.safetensors"
+CONFIG, WEIGHTS, LOSSES = "config.json", "weights.safetensors", "loss.csv"
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run."""
+    """A finished run.
+
+    Attributes:
+        network: the averaged network, in evaluation mode.
+        final_loss: mean of the last 200 steps.
+    """
 
     folder: Path
     config: TrainConfig
     network: Segmenter
+    final_loss: float
 
 
 def fit(
@@ -56,13 +63,13 @@ def fit(
     stored.write_text(text, encoding="utf-8")
     volumes = tuple(load_volume(data, volume) for volume in config.data)
     state = train(config, volumes, folder, device=device, report=report)
-    with (folder / "loss.csv").open("w", newline="", encoding="utf-8") as file:
+    with (folder / LOSSES).open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(["step", "loss"])
         rows.writerows(enumerate(state.losses, start=1))
     loss_curve(folder / "loss.png", state.losses, title=config.name)
     save_segmenter(state.average, folder / WEIGHTS)
-    return Run(folder, config, state.average)
+    return Run(folder, config, state.average, fmean(state.losses[-200:]))
 
 
 def load_run(folder: Path) -> Run:
@@ -77,4 +84,6 @@ def load_run(folder: Path) -> Run:
         raise ConfigError(f"{folder} holds no {CONFIG}; give the --out folder of `emboundary-train fit`") from error
     if not (folder / WEIGHTS).exists():
         raise ConfigError(f"{folder} holds no {WEIGHTS}: the run is not complete; run fit again to resume it")
-    return Run(folder, config, load_segmenter(folder / WEIGHTS))
+    with (folder / LOSSES).open(encoding="utf-8") as file:
+        losses = [float(row["loss"]) for row in csv.DictReader(file)]
+    return Run(folder, config, load_segmenter(folder / WEIGHTS).eval(), fmean(losses[-200:]))
