@@ -1,0 +1,92 @@
+"""Fixtures of all tests: tiny networks as real model files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from emboundary.model.description import (
+    METADATA_KEY,
+    ModelDescription,
+    Symmetry,
+    TensorDescription,
+    TrainingData,
+    Validation,
+)
+
+STRIDE = 4
+HALO = 8
+
+
+def _tiny_graph(rng: np.random.Generator) -> onnx.GraphProto:
+    """4x4 convolution of stride 4, transposed back, plus a 3x3 on the full resolution: depends on the phase."""
+    weights = {
+        "down": rng.normal(size=(3, 1, 4, 4)) / 4,
+        "up": rng.normal(size=(3, 1, 4, 4)) / 2,
+        "fine": rng.normal(size=(1, 1, 3, 3)) / 3,
+    }
+    nodes = [
+        helper.make_node("Conv", ["image", "down"], ["coarse"], strides=[STRIDE, STRIDE]),
+        helper.make_node("ConvTranspose", ["coarse", "up"], ["back"], strides=[STRIDE, STRIDE]),
+        helper.make_node("Conv", ["image", "fine"], ["detail"], pads=[1, 1, 1, 1]),
+        helper.make_node("Add", ["back", "detail"], ["logit"]),
+        helper.make_node("Sigmoid", ["logit"], ["probability"]),
+    ]
+    shape = ["n", 1, "y", "x"]
+    return helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("probability", TensorProto.FLOAT, shape)],
+        [numpy_helper.from_array(w.astype(np.float32), name) for name, w in weights.items()],
+    )
+
+
+def write_tiny_model(repository: Path, name: str, seed: int) -> Path:
+    """Write NAME/1/model.onnx and its description; returns that folder."""
+    description = ModelDescription(
+        name=name,
+        version="1",
+        summary="a network of three convolutions for tests",
+        input=TensorDescription(name="image"),
+        output=TensorDescription(name="probability"),
+        opset=17,
+        trained_voxel_sizes_nm=((50.0, 4.6, 4.6),),
+        receptive_field_radius=(0, 3, 3),
+        halo=(0, HALO, HALO),
+        stride=(1, STRIDE, STRIDE),
+        symmetry=Symmetry(group="C1", error=0.5),
+        precisions={"float32": 1e-6},
+        training=(TrainingData(name="noise", sections="none", citation="none"),),
+        weights_licence="CC0-1.0",
+        validation=(Validation(protocol="none", roc_auc=0.5, average_precision=0.25),),
+        parameters=105,
+        flops_per_pixel=30.0,
+        sha256=None,
+    )
+    model = helper.make_model(
+        _tiny_graph(np.random.default_rng(seed)), opset_imports=[helper.make_opsetid("", 17)], ir_version=10
+    )
+    helper.set_model_props(model, {METADATA_KEY: description.model_dump_json()})
+    content = model.SerializeToString()
+    folder = repository / name / "1"
+    folder.mkdir(parents=True)
+    (folder / "model.onnx").write_bytes(content)
+    card = json.loads(description.model_dump_json()) | {"sha256": hashlib.sha256(content).hexdigest()}
+    (folder / "description.json").write_text(json.dumps(card))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model repository with ``d4`` (the default name) and ``plain``: two tiny networks."""
+    folder = tmp_path_factory.mktemp("repository")
+    write_tiny_model(folder, "d4", seed=0)
+    write_tiny_model(folder, "plain", seed=1)
+    return folder
