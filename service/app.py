@@ -5,19 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 
-import numpy as np
 from fastapi import FastAPI
 
 from emboundary.service import problems
-from emboundary.service.engine import Engine
 from emboundary.service.hosting import ModelHosts
-from emboundary.service.inference import predict_array
-from emboundary.service.intensity import Intensity
 from emboundary.service.routes import health, models, predict
 from emboundary.service.routes.state import ServiceState
 from emboundary.service.settings import Settings
+from emboundary.service.trial import predict_tiny
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -37,7 +34,7 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(
         title="emboundary",
         summary="Neuron boundaries in electron microscopy images",
-        version=_version(),
+        version=version("emboundary"),
         lifespan=lifespan,
         redoc_url=None,
     )
@@ -56,16 +53,5 @@ def warm_up(state: ServiceState) -> None:
         ModelUnavailableError: a file that is damaged or differs from its description.
     """
     if not state.ready:
-        _predict_tiny(state.hosts.default.open())
+        predict_tiny(state.hosts.default.open())
         state.ready = True
-
-
-def _predict_tiny(engine: Engine) -> None:
-    predict_array(engine, np.eye(2, dtype=np.uint8)[None], Intensity(0.5, 0.5))
-
-
-def _version() -> str:
-    try:
-        return version("emboundary")
-    except PackageNotFoundError:  # run from a checkout
-        return "0"

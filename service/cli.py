@@ -9,7 +9,11 @@ from typing import Annotated
 import typer
 
 from emboundary.service import console
+from emboundary.service.commands.client import create_client_cli
+from emboundary.service.commands.doctor import doctor
+from emboundary.service.commands.models import models
 from emboundary.service.commands.predict import predict
+from emboundary.service.commands.serve import serve
 
 NAME = "emboundary"
 
@@ -23,7 +27,9 @@ def create_cli() -> typer.Typer:
         rich_markup_mode=None,
     )
     app.callback()(_options)
-    app.command()(predict)
+    for command in (predict, serve, models, doctor):
+        app.command()(command)
+    app.add_typer(create_client_cli(), name="client")
     return app
 
 

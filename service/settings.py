@@ -1,13 +1,14 @@
-"""What an operator may set for the HTTP service; every value can come from the environment (``EMBOUNDARY_...``)."""
+"""What an operator may set for the HTTP service; what has no option comes from ``EMBOUNDARY_...``."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import DirectoryPath, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from emboundary.model.repository import DEFAULT_MODEL, ZOO
+from emboundary.service.engine import Device
 from emboundary.service.schemas import Limits
 from emboundary.service.tiling import DEFAULT_TILE
 
@@ -38,7 +39,7 @@ class Settings(BaseSettings):
 
     model: str = DEFAULT_MODEL
     repository: DirectoryPath = ZOO
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Device = "auto"
     data_roots: tuple[DirectoryPath, ...] = ()
     tile: Annotated[int, Field(ge=1)] = DEFAULT_TILE
     max_body_bytes: Annotated[int, Field(ge=1)] = 64 * MEBIBYTE

@@ -103,6 +103,11 @@ class BoundaryClient:
     ) -> None:
         self.close()
 
+    @property
+    def url(self) -> str:
+        """Where the service is."""
+        return str(self._http.base_url)
+
     def close(self) -> None:
         """Close all connections."""
         self._http.close()
@@ -127,7 +132,7 @@ class BoundaryClient:
             if reply.name == wanted:
                 return reply
         names = ", ".join(reply.name for reply in known.models)
-        raise RemoteError(f"model is {wanted!r}; {self._http.base_url} serves {names}")
+        raise RemoteError(f"model is {wanted!r}; {self.url} serves {names}")
 
     def predict(
         self,
@@ -175,11 +180,11 @@ class BoundaryClient:
         except httpx.TransportError as error:
             reason = str(error) or type(error).__name__
             raise RemoteError(
-                f"{self._http.base_url} cannot be reached ({reason}); start it with `emboundary serve`, or check --url"
+                f"{self.url} cannot be reached ({reason}); start it with `emboundary serve`, or check --url"
             ) from error
         if response.is_success:
             return response
-        message = f"{self._http.base_url} answered {response.status_code}: {_detail(response)}"
+        message = f"{self.url} answered {response.status_code}: {_detail(response)}"
         if response.status_code in _BUSY:
             raise _BusyError(message, _retry_after(response))
         raise RemoteError(message)

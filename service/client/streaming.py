@@ -8,7 +8,6 @@ it would give on the whole section (law 5).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from emboundary.model.geometry import Box, Readable, Triple, round_up
 from emboundary.service.client.http import Answer, BoundaryClient
 from emboundary.service.errors import UsageError
+from emboundary.service.inference import Compute
 from emboundary.service.intensity import Intensity
 from emboundary.service.schemas import ModelReply, OutputType
 from emboundary.service.tiling import Tiling
@@ -44,7 +44,7 @@ class RemoteModel:
     dtype: OutputType = "float32"
     device: str | None = field(default=None, init=False)
 
-    def compute(self, volume: Readable, intensity: Intensity) -> Callable[[Box], NDArray[np.float32]]:
+    def compute(self, volume: Readable, intensity: Intensity) -> Compute:
         """The function that ``run_blocks`` wants: the probabilities of a write box of ``volume``.
 
         Raises, when called:
@@ -62,6 +62,16 @@ class RemoteModel:
             return probability / np.float32(255) if self.dtype == "uint8" else probability
 
         return probabilities
+
+    def provenance(self) -> dict[str, Any]:
+        """Model, version and hash, where the service is, and whether 8 orientations are averaged."""
+        return {
+            "model": self.model.name,
+            "model_version": self.model.version,
+            "model_sha256": self.model.sha256,
+            "service": self.client.url,
+            "tta": self.tta,
+        }
 
     def _ask(self, block: NDArray[Any], intensity: Intensity) -> Answer:
         answer = self.client.predict(block, model=self.model.name, tta=self.tta, dtype=self.dtype, intensity=intensity)

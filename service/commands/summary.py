@@ -1,0 +1,33 @@
+"""How a run that made a map ends: one line for people, or one JSON object for scripts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import typer
+
+from emboundary.service.prediction import MapReport
+from emboundary.service.progress import Reporter
+
+
+def show_summary(
+    report: MapReport, target: Path, *, model: str, device: str, precision: str, reporter: Reporter, as_json: bool
+) -> None:
+    """Say what a run did: on the reporter, or as the last line of stdout."""
+    if not as_json:
+        reporter.say(f"{target}: {report.voxels} voxels in {report.seconds:.1f} s")
+        return
+    answer = {
+        "voxels": report.voxels,
+        "seconds": report.seconds,
+        "voxels_per_second": report.voxels_per_second,
+        "model": model,
+        "device": device,
+        "precision": precision,
+        "blocks_done": report.blocks_done,
+        "blocks_skipped": report.blocks_skipped,
+        "intensity": [report.intensity.mean, report.intensity.std],
+        "output": str(target),
+    }
+    typer.echo(json.dumps(answer))
