@@ -8,6 +8,7 @@ convolutions and reductions have no blocked form.
 - ``deconvolutions_to_subpixel``: the overlapping deconvolution is a 2x2 convolution that makes all s x s
   output pixels between four coarse ones as channels, which are then moved into place and cropped.
 - ``group_maxima_to_pooling``: the maximum over each orbit is a max pooling along channels.
+- ``flatten_concatenations``: maps that are concatenated twice are copied once.
 - ``split_unaligned_concatenations``: a convolution of concatenated maps whose channels do not fill whole
   blocks is the sum of an aligned one and a small one.
 
@@ -17,6 +18,7 @@ Source for the first: Shi et al. 2016, "Is the deconvolution layer the same as a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeGuard
 
 import numpy as np
 import onnx_ir as ir
@@ -31,6 +33,7 @@ def lower(graph: ir.Graph) -> None:
     """Apply all passes in place."""
     deconvolutions_to_subpixel(graph)
     group_maxima_to_pooling(graph)
+    flatten_concatenations(graph)
     split_unaligned_concatenations(graph)
 
 
@@ -99,7 +102,7 @@ def group_maxima_to_pooling(graph: ir.Graph) -> None:
     for node in list(graph):
         if node.op_type != "ReduceMax":
             continue
-        unflatten = node.inputs[0].producer() if node.inputs[0] is not None else None
+        unflatten = _producer(node.inputs[0])
         if unflatten is None or unflatten.op_type != "Reshape" or _constant(node.inputs[1]).tolist() != [2]:
             continue
         order = _static_shape(unflatten.outputs[0])[2]
@@ -111,6 +114,25 @@ def group_maxima_to_pooling(graph: ir.Graph) -> None:
         _replace(graph, [node], tape, y)
 
 
+def flatten_concatenations(graph: ir.Graph) -> None:
+    """Let a concatenation of a concatenation along channels take the parts themselves.
+
+    Nodes are visited in order, so that inner ones are flat before outer ones are reached.
+    """
+    for node in list(graph):
+        if not _is_channel_concatenation(node):
+            continue
+        parts: list[ir.Value | None] = []
+        for value in node.inputs:
+            inner = _producer(value)
+            parts += inner.inputs if _is_channel_concatenation(inner) else [value]
+        if len(parts) > len(node.inputs):
+            tape = Tape()
+            flat = tape.op("Concat", parts, {"axis": 1})
+            flat.shape, flat.type = node.outputs[0].shape, node.outputs[0].type
+            _replace(graph, [node], tape, flat)
+
+
 def split_unaligned_concatenations(graph: ir.Graph) -> None:
     """Split convolutions of a concatenation into the part that fills whole channel blocks and a small rest.
 
@@ -118,8 +140,8 @@ def split_unaligned_concatenations(graph: ir.Graph) -> None:
     less than a block.
     """
     for node in list(graph):
-        concat = node.inputs[0].producer() if node.op_type == "Conv" and node.inputs[0] is not None else None
-        if concat is None or concat.op_type != "Concat":
+        concat = _producer(node.inputs[0]) if node.op_type == "Conv" else None
+        if concat is None or not _is_channel_concatenation(concat):
             continue
         parts = list(concat.inputs)
         ends = np.cumsum([_static_shape(part)[1] for part in parts])
@@ -144,6 +166,14 @@ def split_unaligned_concatenations(graph: ir.Graph) -> None:
             half.shape, half.type = node.outputs[0].shape, node.outputs[0].type
             halves.append(half)
         _replace(graph, [node], tape, tape.op("Add", halves))
+
+
+def _producer(value: ir.Value | None) -> ir.Node | None:
+    return value.producer() if value is not None else None
+
+
+def _is_channel_concatenation(node: ir.Node | None) -> TypeGuard[ir.Node]:
+    return node is not None and node.op_type == "Concat" and node.attributes.get_int("axis") == 1
 
 
 def _only_consumer(value: ir.Value) -> ir.Node | None:
