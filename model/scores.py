@@ -63,7 +63,7 @@ def curve(target: ArrayLike, probability: ArrayLike) -> Curve:
     negatives = truth.size - positives
     if not positives or not negatives:
         raise ValueError(f"target has {positives} boundary pixels of {truth.size}; both classes must occur")
-    order = np.argsort(-score, kind="stable")
+    order = np.argsort(score, kind="stable")[::-1]  # unsigned values have no negative to sort by
     score, truth = score[order], truth[order]
     last_of_tie = np.append(np.flatnonzero(np.diff(score)), score.size - 1)
     hits = np.cumsum(truth, dtype=np.int64)[last_of_tie]
