@@ -10,6 +10,7 @@ import typer
 
 from emboundary.service import console
 from emboundary.service.commands.client import create_client_cli
+from emboundary.service.commands.demo import demo
 from emboundary.service.commands.doctor import doctor
 from emboundary.service.commands.models import models
 from emboundary.service.commands.predict import predict
@@ -27,7 +28,7 @@ def create_cli() -> typer.Typer:
         rich_markup_mode=None,
     )
     app.callback()(_options)
-    for command in (predict, serve, models, doctor):
+    for command in (predict, serve, models, doctor, demo):
         app.command()(command)
     app.add_typer(create_client_cli(), name="client")
     return app

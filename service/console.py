@@ -38,7 +38,8 @@ def run(app: typer.Typer, name: str, arguments: Sequence[str]) -> int:
         line = f"a defect of emboundary: {type(error).__name__}: {reason}"
         return _fail(name, f"{line}; {_DEBUG}=1 in the environment shows where: please report it", FAILED)
     # Typer turns an interrupt into a number of its own.
-    return code if code in (None, DONE, FAILED, WRONG_USAGE) else _fail(name, "interrupted", FAILED)
+    code = DONE if code is None else code
+    return code if code in (DONE, FAILED, WRONG_USAGE) else _fail(name, "interrupted", FAILED)
 
 
 def _fail(name: str, line: str, code: int) -> int:
