@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from emboundary.training.config import ConfigError, TrainConfig, parse_table
 
-Scalar = bool | int | float | str
+Scalar = bool | int | float | str | list[int]
 
 
 class _Strict(BaseModel):
