@@ -14,7 +14,7 @@ from emboundary.service.codecs.errors import TooLargeError, UnsupportedImageErro
 from emboundary.service.engine import Engine
 from emboundary.service.inference import predict_array
 from emboundary.service.intensity import Intensity, measure, refuse_non_finite
-from emboundary.service.schemas import Limits, OutputType
+from emboundary.service.schemas import Limits
 
 
 @dataclass(frozen=True)
@@ -74,13 +74,6 @@ def answer(engine: Engine, question: Question, *, tile: int, tta: bool) -> NDArr
             "MEAN,STD of the volume's own voxel values"
         )
     return probability.reshape(question.shape)
-
-
-def to_dtype(probability: NDArray[np.float32], dtype: OutputType) -> NDArray[Any]:
-    """Probabilities as they are stored: uint8 holds round(255 p)."""
-    if dtype == "uint8":
-        return np.rint(probability * 255).astype(np.uint8)
-    return probability.astype(dtype, copy=False)
 
 
 def computed_voxels(shape: tuple[int, ...], footprint: Footprint) -> int:

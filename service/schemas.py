@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from emboundary.model.description import ModelDescription
-
-OutputType = Literal["uint8", "float16", "float32"]
+from emboundary.service.probabilities import Dtype
 
 
 class _Strict(BaseModel):
@@ -28,7 +27,7 @@ class PredictQuery(_Strict):
 
     model: str | None = None
     tta: bool = False
-    dtype: OutputType = "uint8"
+    dtype: Dtype = "uint8"
     intensity: str | None = None
     axes: Literal["yx", "zyx"] | None = None
 

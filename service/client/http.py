@@ -17,7 +17,8 @@ from pydantic import ValidationError
 from emboundary.service.codecs import MediaType, decode, encode
 from emboundary.service.errors import InputError, RemoteError, UsageError
 from emboundary.service.intensity import Intensity
-from emboundary.service.schemas import ModelList, ModelReply, OutputType, ProblemDocument
+from emboundary.service.probabilities import Dtype
+from emboundary.service.schemas import ModelList, ModelReply, ProblemDocument
 
 T = TypeVar("T")
 
@@ -140,7 +141,7 @@ class BoundaryClient:
         *,
         model: str | None = None,
         tta: bool = False,
-        dtype: OutputType = "float32",
+        dtype: Dtype = "float32",
         intensity: Intensity | None = None,
     ) -> Answer:
         """Boundary probabilities of one section (y, x) or stack (z, y, x), in the same shape.

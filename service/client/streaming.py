@@ -19,7 +19,8 @@ from emboundary.service.client.http import Answer, BoundaryClient
 from emboundary.service.errors import UsageError
 from emboundary.service.inference import Compute
 from emboundary.service.intensity import Intensity
-from emboundary.service.schemas import ModelReply, OutputType
+from emboundary.service.probabilities import Dtype, from_stored
+from emboundary.service.schemas import ModelReply
 from emboundary.service.tiling import Tiling
 
 # An .npy header for three dimensions is 128 bytes.
@@ -41,7 +42,7 @@ class RemoteModel:
     client: BoundaryClient
     model: ModelReply
     tta: bool = False
-    dtype: OutputType = "float32"
+    dtype: Dtype = "float32"
     device: str | None = field(default=None, init=False)
 
     def compute(self, volume: Readable, intensity: Intensity) -> Compute:
@@ -57,9 +58,7 @@ class RemoteModel:
         def probabilities(write: Box) -> NDArray[np.float32]:
             sent = footprint.read_box(write).intersect(whole)
             answer = self._ask(np.asarray(volume[sent.slices]), intensity)
-            kept = answer.array[write.relative_to(sent.start).slices]
-            probability = kept.astype(np.float32)
-            return probability / np.float32(255) if self.dtype == "uint8" else probability
+            return from_stored(answer.array[write.relative_to(sent.start).slices])
 
         return probabilities
 

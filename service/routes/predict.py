@@ -12,10 +12,11 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from starlette.requests import ClientDisconnect
 
-from emboundary.service.answering import answer, read_question, to_dtype
+from emboundary.service.answering import answer, read_question
 from emboundary.service.codecs import MediaType, encode, refuse_unstorable
 from emboundary.service.intensity import Intensity
 from emboundary.service.negotiation import answer_type, body_type
+from emboundary.service.probabilities import to_stored
 from emboundary.service.problems import RequestError, responses
 from emboundary.service.routes.state import state_of
 from emboundary.service.schemas import PredictQuery
@@ -79,7 +80,7 @@ async def predict(request: Request, query: Annotated[PredictQuery, Query()]) -> 
             timing.mark("wait")
             probability = await asyncio.to_thread(answer, engine, question, tile=settings.tile, tta=query.tta)
         timing.mark("predict")
-        content = await asyncio.to_thread(lambda: encode(to_dtype(probability, query.dtype), answered))
+        content = await asyncio.to_thread(lambda: encode(to_stored(probability, query.dtype), answered))
         timing.mark("encode")
 
     return Response(

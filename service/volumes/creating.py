@@ -6,7 +6,8 @@ from pathlib import Path
 
 from emboundary.model.geometry import Triple
 from emboundary.service.errors import OutputError, UsageError
-from emboundary.service.volumes.output import Dtype, MapSpec, Output
+from emboundary.service.probabilities import Dtype
+from emboundary.service.volumes.output import MapSpec, Output
 from emboundary.service.volumes.png_output import PngOutput
 from emboundary.service.volumes.tiff_output import TiffOutput
 from emboundary.service.volumes.zarr_output import ZarrOutput

@@ -16,16 +16,16 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emboundary.model.geometry import Box, Triple
 from emboundary.service.errors import OutputError
+from emboundary.service.probabilities import Dtype, to_stored
 from emboundary.service.volumes.axes import UNCALIBRATED, SpaceAxes
 
-Dtype = Literal["uint8", "float16", "float32"]
 Map = NDArray[np.float32]
 
 
@@ -49,10 +49,7 @@ class MapSpec:
 
     def encode(self, probability: Map) -> NDArray[Any]:
         """Probabilities as they are stored."""
-        if self.dtype == "uint8":
-            probability = np.rint(probability * np.float32(255))
-        encoded: NDArray[Any] = probability.astype(self.dtype, copy=False)
-        return encoded
+        return to_stored(probability, self.dtype)
 
 
 class Output(ABC):
