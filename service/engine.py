@@ -160,7 +160,8 @@ def _cuda_session(entry: ModelEntry, reason: str = "GPU, as asked") -> tuple[Any
         session = _session(entry.path, [(_CUDA, _CUDA_OPTIONS)], options)
     except ModelUnavailableError as error:
         _cpu_session(entry)  # a damaged file fails here as well, and is then no matter of the device
-        raise DeviceError(f"device is cuda, but no session starts on it: {_first_line(error)}; {_REMEDY}") from error
+        reason = _first_line(error.__cause__ or error)
+        raise DeviceError(f"device is cuda, but no session starts on it: {reason}; {_REMEDY}") from error
     if _CUDA not in session.get_providers():
         raise DeviceError(f"device is cuda, but ONNX Runtime fell back to {session.get_providers()[0]}: {_REMEDY}")
     _prove(session, entry.description)
