@@ -50,10 +50,10 @@ def act_on_fields(group: Group, place: int, x: Tensor, fields: Fields) -> Tensor
     layers never call it.
     """
     turned = turn(group.elements[place], x)
-    regular, trivial = turned.split([fields.regular * group.order, fields.trivial], dim=1)
+    regular, trivial = torch.split(turned, [fields.regular * group.order, fields.trivial], dim=1)
     # Channel k of the result comes from channel g^-1 k.
     source = torch.as_tensor(group.product[group.inverse[place]])
-    orbits = regular.unflatten(1, (fields.regular, group.order)).index_select(2, source).flatten(1, 2)
+    orbits = torch.unflatten(regular, 1, (fields.regular, group.order)).index_select(2, source).flatten(1, 2)
     return torch.cat([orbits, trivial], dim=1)
 
 
@@ -105,7 +105,7 @@ class _OrbitFilters(nn.Module):
         if self.inputs.trivial:
             parts.append(_gather(self.trivial, self._lifting_index))
         # each part: (outputs, |G|, input channels of its kind, k * k)
-        bank = torch.cat([p.unflatten(-1, (-1, kernel * kernel)).flatten(2, 3) for p in parts], dim=2)
+        bank = torch.cat([torch.unflatten(p, -1, (-1, kernel * kernel)).flatten(2, 3) for p in parts], dim=2)
         return bank.reshape(self.outputs * order, self.inputs.channels(self.group), kernel, kernel)
 
 
@@ -145,9 +145,7 @@ class GroupConv2d(nn.Module):
     def plain(self) -> nn.Conv2d:
         """The same layer as an ordinary convolution with every orbit expanded."""
         weight = self.filters.expand().detach()
-        conv = nn.Conv2d(
-            weight.shape[1], weight.shape[0], self.filters.kernel, self.stride, self.padding, bias=False
-        )
+        conv = nn.Conv2d(weight.shape[1], weight.shape[0], self.filters.kernel, self.stride, self.padding, bias=False)
         conv.weight.data.copy_(weight)
         return conv
 
@@ -250,7 +248,7 @@ def coset_max(x: Tensor, order: int) -> Tensor:
     """
     if order == 1:
         return x
-    return x.unflatten(1, (-1, order)).amax(dim=2)
+    return torch.unflatten(x, 1, (-1, order)).amax(dim=2)
 
 
 def _check_fields(inputs: Fields, outputs: int) -> None:

@@ -53,8 +53,9 @@ def deconvolutions_to_subpixel(graph: ir.Graph) -> None:
         if node.op_type != "ConvTranspose":
             continue
         stride = _checked_subpixel_stride(node)
-        weight, bias = (_constant(value) for value in node.inputs[1:3])
+        weight = _constant(node.inputs[1])
         inputs, outputs = weight.shape[:2]
+        bias = _bias(node, outputs)
         # (input, output, coarse y, r y, coarse x, r x); the farther coarse pixel has the later taps
         taps = weight.reshape(inputs, outputs, 2, stride, 2, stride)[:, :, ::-1, :, ::-1, :]
         bank = taps.transpose(1, 3, 5, 0, 2, 4).reshape(outputs * stride**2, inputs, 2, 2)
@@ -149,7 +150,8 @@ def split_unaligned_concatenations(graph: ir.Graph) -> None:
         if not aligned or aligned[-1] == len(parts) or ends[-1] - ends[aligned[-1] - 1] >= CHANNEL_BLOCK:
             continue
         cut, channels = aligned[-1], int(ends[aligned[-1] - 1])
-        weight, bias = (_constant(value) for value in node.inputs[1:3])
+        weight = _constant(node.inputs[1])
+        bias = _bias(node, len(weight))
         tape, name = Tape(), node.outputs[0].name
         halves = []
         for what, maps, bank, shift in (
@@ -190,6 +192,11 @@ def _static_shape(value: ir.Value | None) -> list[int]:
 def _constant(value: ir.Value | None) -> NDArray[np.generic]:
     assert value is not None and value.const_value is not None, "weights and axes are constants of the graph"
     return value.const_value.numpy()
+
+
+def _bias(node: ir.Node, outputs: int) -> NDArray[np.generic]:
+    """A convolution's bias; the exporter leaves out those that are zero."""
+    return _constant(node.inputs[2]) if len(node.inputs) > 2 else np.zeros(outputs, dtype=np.float32)
 
 
 def _tensor(array: NDArray[np.generic]) -> ir.TensorProtocol:
