@@ -6,6 +6,7 @@ import json
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from emboundary.model.description import ModelDescription
@@ -26,13 +27,14 @@ def models(as_json: options.AsJson = False) -> None:
         console = Console()
         console.print(_table(found))
         for description in found:
-            console.print(f"[bold]{description.name}[/]  {description.summary}", soft_wrap=True)
+            weights = f"{description.summary} (weights: {description.weights_licence})"
+            console.print(f"[bold]{description.name}[/]  {escape(weights)}", soft_wrap=True)
 
 
 def _table(models: list[ModelDescription]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for title in ("model", "version", "symmetry", "error", "parameters", "kFLOP/px", "halo", "AUC", "AP", "licence"):
-        table.add_column(title, overflow="fold")
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    for title in ("model", "version", "symmetry", "error", "parameters", "kFLOP/px", "halo", "AUC", "AP"):
+        table.add_column(title, no_wrap=True)
     for model in models:
         table.add_row(
             model.name,
@@ -44,6 +46,5 @@ def _table(models: list[ModelDescription]) -> Table:
             "x".join(str(n) for n in model.halo),
             "\n".join(f"{v.roc_auc:.5f}" for v in model.validation),
             "\n".join(f"{v.average_precision:.4f}" for v in model.validation),
-            model.weights_licence,
         )
     return table

@@ -16,7 +16,7 @@ def zoo(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     folder = tmp_path / "zoo"
     shutil.copytree(repository, folder)
     monkeypatch.setattr("emboundary.service.commands.models.ZOO", folder)
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "80")
     return folder
 
 
@@ -24,10 +24,10 @@ def zoo(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 def test_the_table_says_what_each_model_promises(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(create_cli(), "emboundary", ["models"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split("  ")[0] == "model"
+    assert lines[0].split() == ["model", "version", "symmetry", "error", "parameters", "kFLOP/px", "halo", "AUC", "AP"]
     assert [line.split()[0] for line in lines[1:3]] == ["d4", "plain"]
-    assert lines[1].split() == ["d4", "1", "C1", "5.0e-01", "105", "0.0", "0x8x8", "0.50000", "0.2500", "CC0-1.0"]
-    assert "a network of three convolutions for tests" in lines[3]
+    assert lines[1].split() == ["d4", "1", "C1", "5.0e-01", "105", "0.0", "0x8x8", "0.50000", "0.2500"]
+    assert lines[3] == "d4  a network of three convolutions for tests (weights: CC0-1.0)"
 
 
 @pytest.mark.usefixtures("zoo")
