@@ -40,10 +40,8 @@ class Network:
     def stride(self) -> int:
         return self.entry.description.stride[1]
 
-    def padded(
-        self, section: NDArray[np.float32], *, before: tuple[bool, bool] = (False, False)
-    ) -> NDArray[np.float32]:
-        """A section (y, x) reflected by the halo, then extended to stride multiples: after, or ``before``, each axis."""
+    def padded(self, section: NDArray[np.float32], before: tuple[bool, bool] = (False, False)) -> NDArray[np.float32]:
+        """A section (y, x) reflected by the halo, each axis extended to a stride multiple at its end or ``before`` it."""
         widths = []
         for extent, first in zip(section.shape, before, strict=True):
             extension = -extent % self.stride

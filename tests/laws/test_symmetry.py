@@ -66,7 +66,7 @@ def test_d4_on_other_sides_commutes_up_to_the_side_of_the_extension(d4: Any, g: 
     transpose, flip_y, flip_x = bits(g)
     # Flips come after the transposition, so an image's axis is flipped under the other's name where both happen.
     flipped = (flip_x, flip_y) if transpose else (flip_y, flip_x)
-    padded = d4.padded(image, before=flipped)
+    padded = d4.padded(image, flipped)
     top, left = (d4.halo + (-n % d4.stride) * f for n, f in zip(image.shape, flipped, strict=True))
     moved = d4.f(padded)[top : top + y, left : left + x]
     assert np.abs(predict(d4, act(g, image)) - act(g, moved)).max() <= TOLERANCE

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from emboundary.model.geometry import Box
 from emboundary.model.groups import D4, act, inverse_element
+from emboundary.model.repository import list_models
 from emboundary.service.inference import predict_array, predict_box
 from emboundary.service.intensity import Intensity
 from emboundary.service.prediction import LocalPredictor, MapRequest, make_map
@@ -23,6 +24,7 @@ from emboundary.service.progress import LineReporter
 from emboundary.service.volumes import open_volume
 
 TOLERANCE = 1e-5
+BUNDLED = ("d4", "plain", "paper")
 INTENSITY = Intensity(127.5, 73.9)
 
 
@@ -57,7 +59,11 @@ def assert_same(found: NDArray[np.float32], expected: NDArray[np.float32]) -> No
 SHAPES = [(1, 61, 83), (2, 64, 40), (1, 1, 70), (1, 70, 1), (1, 1, 1), (2, 5, 3)]
 
 
-@pytest.mark.parametrize("tile", [24, 40, None])
+def test_every_bundled_model_is_held_to_the_laws() -> None:
+    assert set(list_models()) == set(BUNDLED)
+
+
+@pytest.mark.parametrize("tile", [24, None])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_any_tile_gives_the_map_of_the_whole_section(bundled: Any, shape: tuple[int, ...], tile: int | None) -> None:
     array = noise(*shape)
