@@ -148,9 +148,8 @@ def _cpu_session(entry: ModelEntry, reason: str = "CPU, as asked") -> tuple[Any,
 
 def _cuda_session(entry: ModelEntry, reason: str = "GPU, as asked") -> tuple[Any, str]:
     if _CUDA not in ort.get_available_providers():
-        raise DeviceError(
-            "device is cuda, but this ONNX Runtime was built without CUDA: install emboundary[gpu] in place of "
-            "emboundary[cpu], or give --device cpu"
+        raise _NoCudaError(
+            "this ONNX Runtime was built without CUDA", "emboundary[gpu] in place of emboundary[cpu] brings it"
         )
     if hasattr(ort, "preload_dlls"):
         ort.preload_dlls()
@@ -160,10 +159,9 @@ def _cuda_session(entry: ModelEntry, reason: str = "GPU, as asked") -> tuple[Any
         session = _session(entry.path, [(_CUDA, _CUDA_OPTIONS)], options)
     except ModelUnavailableError as error:
         _cpu_session(entry)  # a damaged file fails here as well, and is then no matter of the device
-        reason = _first_line(error.__cause__ or error)
-        raise DeviceError(f"device is cuda, but no session starts on it: {reason}; {_REMEDY}") from error
+        raise _NoCudaError(f"no session starts on it ({_first_line(error.__cause__ or error)})") from error
     if _CUDA not in session.get_providers():
-        raise DeviceError(f"device is cuda, but ONNX Runtime fell back to {session.get_providers()[0]}: {_REMEDY}")
+        raise _NoCudaError(f"ONNX Runtime fell back to {session.get_providers()[0]}")
     _prove(session, entry.description)
     return session, reason
 
@@ -171,8 +169,15 @@ def _cuda_session(entry: ModelEntry, reason: str = "GPU, as asked") -> tuple[Any
 def _auto_session(entry: ModelEntry) -> tuple[Any, str]:
     try:
         return _cuda_session(entry, "GPU: a session on it works")
-    except DeviceError as error:
-        return _cpu_session(entry, f"CPU: {_first_line(error).removeprefix('device is cuda, but ')}")
+    except _NoCudaError as error:
+        return _cpu_session(entry, f"CPU: {error.reason}; {error.remedy}")
+
+
+class _NoCudaError(DeviceError):
+    def __init__(self, reason: str, remedy: str = "`emboundary doctor` shows what is missing") -> None:
+        super().__init__(f"device is cuda, but {reason}; {remedy}, and --device cpu runs without")
+        self.reason = reason
+        self.remedy = remedy
 
 
 def _prove(session: Any, description: ModelDescription) -> None:
@@ -181,7 +186,7 @@ def _prove(session: Any, description: ModelDescription) -> None:
     try:
         session.run(None, {description.input.name: np.zeros((1, 1, y, x), np.float32)})
     except Exception as error:  # the runtime's exceptions share no narrower base
-        raise DeviceError(f"device is cuda, but a first run on it fails: {_first_line(error)}; {_REMEDY}") from error
+        raise _NoCudaError(f"a first run on it fails ({_first_line(error)})") from error
 
 
 _CUDA = "CUDAExecutionProvider"
@@ -190,7 +195,6 @@ _CUDA_OPTIONS = {
     "cudnn_conv_algo_search": "HEURISTIC",  # no timing runs, whose winner could differ from run to run
     "arena_extend_strategy": "kSameAsRequested",
 }
-_REMEDY = "run `emboundary doctor` to see what is missing, or give --device cpu"
 _SESSIONS = {"auto": _auto_session, "cpu": _cpu_session, "cuda": _cuda_session}
 
 

@@ -6,9 +6,9 @@ the one that the network gives on the whole section, reflected by the halo at it
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
 from typing import Any, Protocol
 
 import numpy as np
@@ -104,8 +104,8 @@ def run_blocks(grid: BlockGrid, compute: Compute, sink: Sink, progress: Callable
     """Compute and store every block of a grid, reading ahead and writing behind in bounded memory.
 
     Two workers call ``compute``, so that one block is read while another is in the engine; one more stores the
-    results, in the grid's order.  At most three results exist at once, however large the grid.  The first error
-    ends the run: blocks still waiting are dropped, and the error is raised here.
+    results as they become ready.  At most three results exist at once, however large the grid.  The first error
+    ends the run: blocks not yet begun are dropped, and the error is raised here.
 
     Args:
         grid: the blocks; ``compute`` and ``sink`` receive their boxes.
@@ -127,7 +127,7 @@ def run_blocks(grid: BlockGrid, compute: Compute, sink: Sink, progress: Callable
     writer = ThreadPoolExecutor(1, thread_name_prefix="emboundary-write")
     try:
         writing: Future[None] | None = None
-        for box, probability in _read_ahead(grid, compute, workers):
+        for box, probability in _computed(grid, compute, workers):
             if writing is not None:
                 writing.result()
             writing = writer.submit(store, box, probability)
@@ -140,13 +140,11 @@ def run_blocks(grid: BlockGrid, compute: Compute, sink: Sink, progress: Callable
     return stored
 
 
-def _read_ahead(grid: BlockGrid, compute: Compute, workers: ThreadPoolExecutor) -> Iterator[tuple[Box, Map]]:
-    waiting: deque[tuple[Box, Future[Map]]] = deque()
-    for box in grid:
-        waiting.append((box, workers.submit(compute, box)))
-        if len(waiting) == _WORKERS:
-            first, future = waiting.popleft()
-            yield first, future.result()
-    while waiting:
-        first, future = waiting.popleft()
-        yield first, future.result()
+def _computed(grid: BlockGrid, compute: Compute, workers: ThreadPoolExecutor) -> Iterator[tuple[Box, Map]]:
+    """Blocks as they become ready; the next one is begun only when the one before has been taken."""
+    boxes = iter(grid)
+    running = {workers.submit(compute, box): box for box in islice(boxes, _WORKERS)}
+    while running:
+        ready = next(iter(wait(running, return_when=FIRST_COMPLETED).done))
+        yield running.pop(ready), ready.result()
+        running |= {workers.submit(compute, box): box for box in islice(boxes, 1)}

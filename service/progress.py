@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskProgressColumn, TextColumn
 from rich.text import Text
 
 Advance = Callable[[int], None]
@@ -46,14 +47,7 @@ class TerminalReporter:
     @contextmanager
     def bar(self, task: str, voxels: int) -> Iterator[Advance]:
         """Follow a task over a number of voxels."""
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TaskProgressColumn(),
-            _SpeedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("left"),
-        )
+        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), _PaceColumn())
         with Progress(*columns, console=self._console) as progress:
             number = progress.add_task(task, total=voxels)
             yield lambda done: progress.advance(number, done)
@@ -86,24 +80,27 @@ class LineReporter:
             now = self._clock()
             if now - shown >= _SECONDS_BETWEEN_LINES and finished < voxels:
                 shown = now
-                rate = finished / (now - began)
-                left = (voxels - finished) / rate
                 self.say(
-                    f"{task}: {finished / voxels:.0%} of {_mega(voxels)}voxel, {_mega(rate)}voxel/s, {left:.0f} s left"
+                    f"{task}: {finished / voxels:.0%} of {_mega(voxels)}voxel, {_pace(finished, voxels, now - began)}"
                 )
 
         yield advance
         seconds = self._clock() - began
-        speed = f", {_mega(finished / seconds)}voxel/s" if seconds > 0 else ""
-        self.say(f"{task}: {_mega(finished)}voxel in {seconds:.1f} s{speed}")
+        self.say(f"{task}: {_mega(finished)}voxel in {seconds:.1f} s, {_pace(finished, finished, seconds)}")
 
 
-class _SpeedColumn(ProgressColumn):
-    """Voxels per second, over the last half minute."""
+class _PaceColumn(ProgressColumn):
+    """Voxels per second since the start, and the time left at that pace: blocks end too seldom for a moving mean."""
 
     def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{_mega(speed)}voxel/s")
+        return Text(_pace(task.completed, task.total or 0, task.elapsed or 0))
+
+
+def _pace(done: float, total: float, seconds: float) -> str:
+    if not done or not seconds:
+        return ""
+    left = (total - done) / done * seconds
+    return f"{_mega(done / seconds)}voxel/s" + (f", {timedelta(seconds=round(left))} left" if done < total else "")
 
 
 def _print(console: Console, line: str) -> None:

@@ -48,7 +48,7 @@ def predict(
         overwrite=overwrite,
     )
     engine = OnnxEngine.open(find_model(model), device, precision)
-    reporter.say(f"{engine.description.name} {engine.description.version} on {engine.device_reason}")
+    reporter.say(f"model {engine.description.name}, version {engine.description.version}, on {engine.device_reason}")
     report = make_map(request, LocalPredictor(engine, tta), reporter)
     show_summary(
         report,

@@ -124,7 +124,7 @@ def test_json_is_the_last_thing_on_stdout(shell: Shell) -> None:
     assert answer["voxels_per_second"] == pytest.approx(ARRAY.size / answer["seconds"])
     assert (answer["model"], answer["device"], answer["precision"]) == ("d4", "cpu", "float32")
     assert (answer["blocks_done"], answer["blocks_skipped"]) == (3 * 2 * 2, 0)
-    assert "d4 1 on CPU, as asked" in err
+    assert "model d4, version 1, on CPU, as asked" in err
     assert "voxel/s" in err
 
 
