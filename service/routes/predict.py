@@ -77,6 +77,8 @@ async def predict(request: Request, query: Annotated[PredictQuery, Query()]) -> 
         refuse_unstorable(question.shape, np.dtype(query.dtype), answered)
         timing.mark("decode")
         async with host.turn() as engine:
+            if await request.is_disconnected():
+                raise RequestError(400, "the connection closed before the answer; nothing was computed")
             timing.mark("wait")
             probability = await asyncio.to_thread(answer, engine, question, tile=settings.tile, tta=query.tta)
         timing.mark("predict")

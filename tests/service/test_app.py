@@ -349,6 +349,31 @@ def test_one_inference_at_a_time_and_then_429(
         assert "4 requests for model d4 are in progress, at most 4 are accepted" in problem(response, 429)
 
 
+def test_nothing_is_computed_for_a_client_that_left(
+    settings: Settings, running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs, started, release = [], threading.Event(), threading.Event()
+    real = OnnxEngine.run
+
+    def slow(self: OnnxEngine, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        runs.append(images.shape)
+        started.set()
+        release.wait(10)
+        return real(self, images)
+
+    body = npy(np.eye(9, dtype=np.uint8))
+    with running(create_app(settings)) as url, ThreadPoolExecutor(1) as pool:
+        monkeypatch.setattr(OnnxEngine, "run", slow)
+        first = pool.submit(httpx.post, f"{url}/v1/predict", content=body, headers=NPY, timeout=20)
+        assert started.wait(10)
+        with pytest.raises(httpx.ReadTimeout):  # waits behind the first, and leaves
+            httpx.post(f"{url}/v1/predict", content=body, headers=NPY, timeout=0.3)
+        release.set()
+        assert first.result().status_code == 200
+        assert httpx.post(f"{url}/v1/predict", content=body, headers=NPY).status_code == 200
+    assert len(runs) == 2
+
+
 def test_a_defect_is_500_and_tells_nothing(
     settings: Settings, running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
