@@ -17,6 +17,9 @@ import numpy as np
 import pytest
 import tifffile
 from fastapi import FastAPI
+from hypothesis import given
+from hypothesis import settings as limits_of
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from emboundary.model.description import ModelDescription
@@ -372,6 +375,40 @@ def test_nothing_is_computed_for_a_client_that_left(
         assert first.result().status_code == 200
         assert httpx.post(f"{url}/v1/predict", content=body, headers=NPY).status_code == 200
     assert len(runs) == 2
+
+
+TEXT = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=30)
+
+
+@pytest.mark.filterwarnings("ignore")  # of codecs, about damaged images
+@limits_of(max_examples=100, deadline=None, derandomize=True)
+@given(
+    params=st.dictionaries(
+        st.sampled_from(["model", "tta", "dtype", "intensity", "axes", "x"]) | TEXT, TEXT, max_size=3
+    ),
+    headers=st.dictionaries(st.sampled_from(["Accept", "Content-Encoding", "X-Other"]), TEXT, max_size=2),
+    media=st.sampled_from(list(MediaType)) | TEXT,
+    sent_as=st.sampled_from(list(MediaType)),
+    damage=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=4),
+)
+def test_no_request_is_answered_with_a_defect(
+    http: httpx.Client,
+    params: dict[str, str],
+    headers: dict[str, str],
+    media: str,
+    sent_as: MediaType,
+    damage: list[tuple[int, int]],
+) -> None:
+    body = bytearray(encode(np.eye(9, dtype=np.uint8), sent_as))
+    for place, value in damage:
+        body[place % len(body)] = value
+    headers = {name: value.strip() for name, value in headers.items()}
+    response = http.post(
+        "/v1/predict", params=params, content=bytes(body), headers=headers | {"Content-Type": media.strip()}
+    )
+    assert response.status_code < 500, response.text
+    if response.status_code != 200:
+        problem(response, response.status_code)
 
 
 def test_a_defect_is_500_and_tells_nothing(
