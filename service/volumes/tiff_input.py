@@ -48,7 +48,7 @@ def open_tiff(path: Path) -> Source:
 
 
 def _open_series(path: Path, file: tifffile.TiffFile) -> Source:
-    _refuse_truncated(path, file)
+    refuse_truncated(str(path), file)
     if len(file.series) != 1:
         shapes = ", ".join(str(series.shape) for series in file.series[:4])
         raise InputError(f"{path} holds {len(file.series)} images of shapes {shapes}; store one stack per file")
@@ -70,12 +70,18 @@ def _open_series(path: Path, file: tifffile.TiffFile) -> Source:
     return Source(str(path), segments, (1,) * (len(series.shape) - 2) + segments.segment, axes, file.close)
 
 
-def _refuse_truncated(path: Path, file: tifffile.TiffFile) -> None:
-    """Refuse a file whose chain of pages breaks off, or whose voxels lie beyond its end."""
-    size = path.stat().st_size
+def refuse_truncated(where: str, file: tifffile.TiffFile) -> None:
+    """Refuse a TIFF whose chain of pages breaks off or runs in a circle, or whose voxels lie beyond its end.
+
+    tifffile itself leaves out, without an error, the pages behind a break.
+
+    Raises:
+        InputError: names ``where`` and what is missing.
+    """
     last = file.pages[len(file.pages) - 1]
     form = file.tiff
     handle = file.filehandle
+    size = handle.size
     handle.seek(last.offset)
     (tags,) = struct.unpack(form.tagnoformat, handle.read(form.tagnosize))
     handle.seek(last.offset + form.tagnosize + tags * form.tagsize)
@@ -87,12 +93,12 @@ def _refuse_truncated(path: Path, file: tifffile.TiffFile) -> None:
     ]
     if following != 0 or max(ends, default=0) > size:
         raise InputError(
-            f"{path} is truncated: it ends after {size} bytes, before the last of its pages; copy it again"
+            f"{where} is truncated: it ends after {size} bytes, before the last of its pages; copy it again"
         )
     for series in file.series:
         if series.dataoffset is not None and series.dataoffset + series.nbytes > size:
             raise InputError(
-                f"{path} is truncated: it has {size} bytes, its stack ends at {series.dataoffset + series.nbytes}"
+                f"{where} is truncated: it has {size} bytes, its stack ends at {series.dataoffset + series.nbytes}"
             )
 
 

@@ -127,6 +127,26 @@ def test_damaged_bytes_are_read_or_refused_and_nothing_else(name: str, data: st.
         decode(bytes(damaged), media, limit=LIMIT)
 
 
+def test_pages_in_a_circle_are_malformed() -> None:
+    stream = io.BytesIO()
+    with tifffile.TiffWriter(stream) as writer:
+        for section in image((3, 16, 16)):
+            writer.write(section, photometric="minisblack", metadata=None)
+    body = bytearray(stream.getvalue())
+    with tifffile.TiffFile(io.BytesIO(body)) as file:
+        first, last = file.pages[0].offset, file.pages[2].offset
+    tags = struct.unpack_from("<H", body, last)[0]
+    struct.pack_into("<I", body, last + 2 + 12 * tags, first)
+    with pytest.raises(MalformedBodyError, match="the TIFF is truncated"):
+        decode(bytes(body), MediaType.TIFF, limit=LIMIT)
+
+
+def test_a_tiff_that_is_white_where_it_is_dark_is_refused() -> None:
+    body = tiff(image((9, 9)), photometric="miniswhite")
+    with pytest.raises(UnsupportedImageError, match=r"the TIFF is MINISWHITE .* must be grey \(MINISBLACK\)"):
+        decode(body, MediaType.TIFF, limit=LIMIT)
+
+
 def png_header(width: int, height: int, depth: int, colour: int) -> bytes:
     chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
