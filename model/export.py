@@ -79,11 +79,22 @@ def build_onnx(net: Segmenter) -> onnx.ModelProto:
     Raises:
         ExportError: the graph holds operators other than those of a plain CNN.
     """
-    plain = _Probability(expand_and_fold(copy.deepcopy(net).cpu().float()))
+    model = _trace(_Probability(expand_and_fold(copy.deepcopy(net).cpu().float())))
+    lower(model.graph)
+    Sequential(RemoveUnusedNodesPass(), ClearMetadataAndDocStringPass(), NameFixPass(), CheckerPass())(model)
+    _name_extents(model.graph)
+    model.graph.name, model.producer_name, model.producer_version = "segmenter", "emboundary", ""
+    foreign = {node.op_type for node in model.graph} - PLAIN_OPERATORS
+    if foreign:
+        raise ExportError(f"the graph holds {sorted(foreign)}; a plain CNN has only {sorted(PLAIN_OPERATORS)}")
+    return ir.to_proto(model)
+
+
+def _trace(net: nn.Module) -> ir.Model:
     n, rows, columns = (torch.export.Dim(name) for name in ("n", "rows", "columns"))
     with _quiet_exporter():
         program = torch.onnx.export(
-            plain,
+            net,
             (torch.zeros(2, 1, 3 * STRIDE, 5 * STRIDE),),
             dynamo=True,
             opset_version=OPSET,
@@ -93,17 +104,7 @@ def build_onnx(net: Segmenter) -> onnx.ModelProto:
             verbose=False,
         )
     assert program is not None
-    model = program.model
-    lower(model.graph)
-    # Source paths and stack traces of the exporting machine are no part of a model.
-    cleaned = Sequential(RemoveUnusedNodesPass(), ClearMetadataAndDocStringPass(), NameFixPass(), CheckerPass())(model)
-    _name_extents(cleaned.model.graph)
-    cleaned.model.graph.name = "segmenter"
-    cleaned.model.producer_name, cleaned.model.producer_version = "emboundary", ""
-    foreign = {node.op_type for node in cleaned.model.graph} - PLAIN_OPERATORS
-    if foreign:
-        raise ExportError(f"the graph holds {sorted(foreign)}; a plain CNN has only {sorted(PLAIN_OPERATORS)}")
-    return ir.to_proto(cleaned.model)
+    return program.model
 
 
 def export_model(
@@ -186,7 +187,8 @@ def _name_extents(graph: ir.Graph) -> None:
     for axis, symbol in (("y", "rows"), ("x", "columns")):
         names |= {f"{STRIDE // k}*{symbol}": f"{axis}/{k}" for k in range(2, STRIDE) if STRIDE % k == 0}
         names |= {f"{STRIDE}*{symbol}": axis, symbol: f"{axis}/{STRIDE}"}
-    for value in [*graph.inputs, *(value for node in graph for value in node.outputs)]:
+    computed = (value for node in graph for value in node.outputs)
+    for value in [*graph.inputs, *graph.initializers.values(), *computed]:
         value.metadata_props.clear()
         if value.shape is not None:
             value.shape = ir.Shape([e if isinstance(e, int) else names.get(str(e), str(e)) for e in value.shape])

@@ -47,7 +47,8 @@ def load_segmenter(path: Path) -> Segmenter:
     try:
         net.load_state_dict(state)
     except RuntimeError as error:
-        raise WeightsError(f"{path} does not fit its own spec: {error}") from error
+        _, first, *_ = (line.strip() for line in f"{error}\n\n".splitlines())
+        raise WeightsError(f"{path} does not fit its own spec: {first}") from error
     return net
 
 
