@@ -7,7 +7,9 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -17,6 +19,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from emboundary.service.cli import create_cli
+from emboundary.service.codecs import MediaType, encode
 from emboundary.service.console import run
 from emboundary.service.volumes import open_volume
 
@@ -50,6 +53,21 @@ def test_it_says_where_it_serves_and_stops_when_told(repository: Path, number: s
         process.send_signal(number)
         out, err = process.communicate(timeout=20)
     assert (process.returncode, out, err) == (0, "", "")
+
+
+def test_requests_in_flight_are_answered_before_it_stops(repository: Path) -> None:
+    body = encode(np.random.default_rng(0).integers(0, 256, (4, 256, 256)).astype(np.uint8), MediaType.NPY)
+    with serving(repository) as (process, line), ThreadPoolExecutor(3) as pool:
+        url = line.split()[4]
+        asked = partial(httpx.post, f"{url}/v1/predict?tta=true", content=body, timeout=60)
+        answers = [pool.submit(asked, headers={"Content-Type": MediaType.NPY}) for _ in range(3)]
+        while httpx.post(f"{url}/v1/predict", headers={"Content-Type": MediaType.NPY}).status_code != 400:
+            pass  # an empty body is refused as soon as connections are served
+        process.send_signal(signal.SIGTERM)
+        assert [answer.result().status_code for answer in answers] == [200, 200, 200]
+        assert process.wait(60) == 0
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"{url}/health/live")
 
 
 def test_a_port_in_use_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
