@@ -98,11 +98,11 @@ def peak_bytes(sections: int) -> tuple[int, int]:
 
 
 def test_memory_does_not_grow_with_the_volume() -> None:
-    small, _ = peak_bytes(4)
-    large, at_once = peak_bytes(40)
-    assert at_once <= 2 * (256 + 24) ** 2
-    assert large < 1.5 * small
-    assert large < 40 * 512 * 512
+    peak, at_once = peak_bytes(80)
+    read = 2 * (256 + 24) ** 2
+    assert at_once <= read
+    # Three results in float32, two raw blocks, and twice what normalising and running a section needs for a moment.
+    assert peak < (3 * 4 + 2 * 1 + 2 * (8 + 4 + 4)) * read < 80 * 512 * 512 / 2
 
 
 class Store:
@@ -194,8 +194,8 @@ def test_an_error_while_computing_ends_the_run() -> None:
     store = Store((50, 8, 8))
     with pytest.raises(InputError, match="section 2 is damaged"):
         run_blocks(BlockGrid(Box.of_shape((50, 8, 8)), (1, 8, 8)), compute, store)
-    assert len(begun) <= 5
-    assert all(box.start[0] < 2 for box in store.boxes)
+    assert len(begun) <= 8
+    assert all(box.start[0] != 2 for box in store.boxes)
 
 
 def test_an_error_while_storing_ends_the_run() -> None:
@@ -211,7 +211,7 @@ def test_an_error_while_storing_ends_the_run() -> None:
 
     with pytest.raises(OutputError, match="no space left"):
         run_blocks(BlockGrid(Box.of_shape((50, 8, 8)), (1, 8, 8)), compute, Full())
-    assert len(begun) <= 5
+    assert len(begun) <= 8
 
 
 def test_an_error_in_the_last_block_is_not_lost() -> None:
