@@ -41,7 +41,7 @@ class Network:
         return self.entry.description.stride[1]
 
     def padded(self, section: NDArray[np.float32], before: tuple[bool, bool] = (False, False)) -> NDArray[np.float32]:
-        """A section (y, x) reflected by the halo, then extended to stride multiples at an axis's end or ``before`` it."""
+        """A section (y, x) reflected by the halo, then extended to stride multiples, behind or ``before`` an axis."""
         widths = []
         for extent, first in zip(section.shape, before, strict=True):
             extension = -extent % self.stride
