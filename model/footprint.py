@@ -79,7 +79,7 @@ def receptive_field(model: onnx.ModelProto) -> ReceptiveField:
 
 def count_parameters(net: nn.Module) -> int:
     """Number of learned values; what is expanded from them does not count."""
-    return sum(p.numel() for p in net.parameters() if p.requires_grad)
+    return sum(p.numel() for p in net.parameters())
 
 
 def flops_per_pixel(plain: nn.Module, stride: int) -> float:
