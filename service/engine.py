@@ -93,11 +93,10 @@ class OnnxEngine:
         offered = [p for p in _RUNNABLE if p in entry.description.precisions]
         if precision not in offered:
             raise UsageError(
-                f"precision is {precision}; model {entry.description.name} runs in {' or '.join(offered)} here: "
-                f"give --precision {offered[0]}"
+                f"precision is {precision}; model {entry.description.name} runs here in "
+                f"{' or '.join(offered) or 'none that this version knows'}: give --precision accordingly"
             )
         session, reason = _SESSIONS[device](entry)
-        _check_file(session, entry)
         return cls(session, entry.description, precision, reason)
 
     @property
@@ -143,7 +142,7 @@ def find_model(name_or_path: str | Path = DEFAULT_MODEL, repository: Path = ZOO)
 
 
 def _cpu_session(entry: ModelEntry, reason: str = "CPU, as asked") -> tuple[Any, str]:
-    return _session(entry.path, ["CPUExecutionProvider"], _options()), reason
+    return _session(entry, ["CPUExecutionProvider"], _options()), reason
 
 
 def _cuda_session(entry: ModelEntry, reason: str = "GPU, as asked") -> tuple[Any, str]:
@@ -156,7 +155,7 @@ def _cuda_session(entry: ModelEntry, reason: str = "GPU, as asked") -> tuple[Any
     options = _options()
     options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
-        session = _session(entry.path, [(_CUDA, _CUDA_OPTIONS)], options)
+        session = _session(entry, [(_CUDA, _CUDA_OPTIONS)], options)
     except ModelUnavailableError as error:
         _cpu_session(entry)  # a damaged file fails here as well, and is then no matter of the device
         raise _NoCudaError(f"no session starts on it ({_first_line(error.__cause__ or error)})") from error
@@ -207,13 +206,14 @@ def _options() -> Any:
     return options
 
 
-def _session(path: Path, providers: list[Any], options: Any) -> Any:
+def _session(entry: ModelEntry, providers: list[Any], options: Any) -> Any:
     try:
-        return ort.InferenceSession(str(path), options, providers=providers)
+        session = ort.InferenceSession(str(entry.path), options, providers=providers)
     except Exception as error:  # the runtime's exceptions share no narrower base
-        raise ModelUnavailableError(
-            f"{path} is not a model that ONNX Runtime can load: {_first_line(error)}"
-        ) from error
+        reason = _first_line(error)
+        raise ModelUnavailableError(f"{entry.path} is not a model that ONNX Runtime can load: {reason}") from error
+    _check_file(session, entry)
+    return session
 
 
 def _check_file(session: Any, entry: ModelEntry) -> None:

@@ -206,7 +206,7 @@ def test_a_run_that_fails_names_the_device_and_the_remedy(entry: ModelEntry) -> 
 @pytest.mark.parametrize("precision", ["float16", "int8"])
 def test_a_precision_that_is_not_offered_is_refused(entry: ModelEntry, precision: Any) -> None:
     with pytest.raises(
-        UsageError, match=f"precision is {precision}; model d4 runs in float32 here: give --precision float32"
+        UsageError, match=f"precision is {precision}; model d4 runs here in float32: give --precision accordingly"
     ):
         OnnxEngine.open(entry, "cpu", precision)
 

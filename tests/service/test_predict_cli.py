@@ -253,6 +253,14 @@ def test_an_input_of_another_type(shell: Shell, dtype: str) -> None:
     assert f"has voxels of type {dtype}" in shell.refused(1, "a.zarr", "out.zarr")
 
 
+def test_axes_of_unknown_names(shell: Shell) -> None:
+    zarr.create_array(shell.folder / "a.zarr", data=ARRAY, dimension_names=["u", "v", "w"])
+    line = shell.refused(1, "a.zarr", "out.zarr")
+    assert "has axes u,v,w of shape (3, 50, 61); only z, y and x may be longer than 1" in line
+    assert "give --axes if the names are wrong" in line
+    assert shell.predict("a.zarr", "out.zarr", "--axes", "zyx")[0] == 0
+
+
 @pytest.mark.parametrize("axes", ["zy", "zyxc", "abc"])
 def test_axes_that_do_not_fit(shell: Shell, axes: str) -> None:
     assert f"axes is '{axes}'" in shell.refused(2, "in.tif", "out.zarr", "--axes", axes)
@@ -321,7 +329,7 @@ def test_a_roi_that_does_not_fit(shell: Shell, roi: str) -> None:
         (["--intensity", "128,0"], "the standard deviation finite and above 0"),
         (["--dtype", "int8"], "--dtype"),
         (["--device", "tpu"], "--device"),
-        (["--precision", "float16"], "precision is float16; model d4 runs in float32 here"),
+        (["--precision", "float16"], "precision is float16; model d4 runs here in float32"),
         (["--sharpen"], "--sharpen"),
     ],
 )

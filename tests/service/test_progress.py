@@ -44,7 +44,9 @@ def test_a_terminal_gets_a_bar_with_speed_and_time_left() -> None:
     target, text = console(terminal=True)
     with TerminalReporter(target).bar("predicting", 4_000_000) as advance:
         advance(1_000_000)
-        time.sleep(0.25)  # the bar is drawn ten times a second
+        deadline = time.monotonic() + 30
+        while "25%" not in text.getvalue() and time.monotonic() < deadline:
+            time.sleep(0.01)  # the bar is drawn by a thread of its own
         advance(3_000_000)
     shown = text.getvalue()
     assert re.search(r"predicting .* 25% [\d.]+ [kMGT]?voxel/s, \d:\d\d:\d\d left", shown)

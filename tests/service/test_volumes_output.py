@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
-from yaozarrs import v05
+from yaozarrs import v05, validate_zarr_store
 
 from emboundary.model.geometry import BlockGrid, Box
 from emboundary.service.errors import OutputError, UsageError
@@ -62,6 +62,7 @@ def test_what_was_written_comes_back(tmp_path: Path, name: str, dtype: Dtype) ->
 
 def test_zarr_output_is_a_valid_ome_zarr_image(tmp_path: Path) -> None:
     write(tmp_path / "a.zarr")
+    validate_zarr_store(tmp_path / "a.zarr")
     group = zarr.open_group(tmp_path / "a.zarr", mode="r")
     image = v05.Image.model_validate(group.attrs["ome"])
     assert [(axis.name, axis.type, axis.unit) for axis in image.multiscales[0].axes] == [
