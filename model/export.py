@@ -46,6 +46,7 @@ from emboundary.model.weights import save_segmenter
 
 OPSET = 20
 TOLERANCE = 1e-5
+_TRACED = (2, 1, 3 * STRIDE, 5 * STRIDE)
 WEIGHTS_FILE = "weights.safetensors"
 CARD_FILE = "CARD.md"
 
@@ -82,25 +83,24 @@ def build_onnx(net: Segmenter) -> onnx.ModelProto:
     model = _trace(_Probability(expand_and_fold(copy.deepcopy(net).cpu().float())))
     lower(model.graph)
     Sequential(RemoveUnusedNodesPass(), ClearMetadataAndDocStringPass(), NameFixPass(), CheckerPass())(model)
-    _name_extents(model.graph)
-    model.graph.name, model.producer_name, model.producer_version = "segmenter", "emboundary", ""
     foreign = {node.op_type for node in model.graph} - PLAIN_OPERATORS
     if foreign:
         raise ExportError(f"the graph holds {sorted(foreign)}; a plain CNN has only {sorted(PLAIN_OPERATORS)}")
+    _name_extents(model.graph)
+    model.graph.name, model.producer_name, model.producer_version = "segmenter", "emboundary", ""
     return ir.to_proto(model)
 
 
 def _trace(net: nn.Module) -> ir.Model:
-    n, rows, columns = (torch.export.Dim(name) for name in ("n", "rows", "columns"))
+    """Record the graph at one size; none of ``PLAIN_OPERATORS`` holds a size, so that it serves all of them."""
     with _quiet_exporter():
         program = torch.onnx.export(
             net,
-            (torch.zeros(2, 1, 3 * STRIDE, 5 * STRIDE),),
+            (torch.zeros(*_TRACED),),
             dynamo=True,
             opset_version=OPSET,
             input_names=["image"],
             output_names=["probability"],
-            dynamic_shapes={"image": {0: n, 2: STRIDE * rows, 3: STRIDE * columns}},
             verbose=False,
         )
     assert program is not None
@@ -182,16 +182,17 @@ def _checked_parity(net: Segmenter, model: onnx.ModelProto) -> Parity:
 
 
 def _name_extents(graph: ir.Graph) -> None:
-    """Write extents as fractions of the image's, ``y``, ``y/2`` and so on; drop the exporter's notes on values."""
-    names: dict[str, str] = {}
-    for axis, symbol in (("y", "rows"), ("x", "columns")):
-        names |= {f"{STRIDE // k}*{symbol}": f"{axis}/{k}" for k in range(2, STRIDE) if STRIDE % k == 0}
-        names |= {f"{STRIDE}*{symbol}": axis, symbol: f"{axis}/{STRIDE}"}
-    computed = (value for node in graph for value in node.outputs)
+    """Declare n, y and x dynamic: ``y``, ``y/2`` and so on; drop the exporter's notes on values."""
+    computed = [value for node in graph for value in node.outputs]
     for value in [*graph.inputs, *graph.initializers.values(), *computed]:
         value.metadata_props.clear()
+    for value in [*graph.inputs, *computed]:
         if value.shape is not None:
-            value.shape = ir.Shape([e if isinstance(e, int) else names.get(str(e), str(e)) for e in value.shape])
+            _, channels, height, width = (int(str(extent)) for extent in value.shape)
+            parts = [
+                (axis, whole // here) for axis, whole, here in zip("yx", _TRACED[2:], (height, width), strict=True)
+            ]
+            value.shape = ir.Shape(["n", channels, *(axis if part == 1 else f"{axis}/{part}" for axis, part in parts)])
 
 
 @contextmanager
