@@ -277,9 +277,7 @@ class Segmenter(nn.Module):
         return logit
 
 
-def _stack(
-    group: Group, inputs: Fields, width: int, blocks: int, *, deep: bool = True
-) -> tuple[nn.Sequential, Fields]:
+def _stack(group: Group, inputs: Fields, width: int, blocks: int, *, deep: bool = True) -> tuple[nn.Sequential, Fields]:
     modules = []
     for _ in range(blocks):
         block = Inception(group, inputs, width, deep=deep)

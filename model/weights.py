@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from emboundary.model.inception import Segmenter, SegmenterSpec
 
@@ -25,7 +25,8 @@ class WeightsError(ValueError):
 def save_segmenter(net: Segmenter, path: Path) -> None:
     """Write a segmenter's weights and spec to a safetensors file."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
-    save_file(state, path, metadata={SPEC_KEY: json.dumps(asdict(net.spec))})
+    # not save_file, whose files are readable by their owner alone
+    path.write_bytes(save(state, metadata={SPEC_KEY: json.dumps(asdict(net.spec))}))
 
 
 def load_segmenter(path: Path) -> Segmenter:

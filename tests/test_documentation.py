@@ -19,7 +19,10 @@ def test_readme_shows_the_measured_table():
 
 def test_table_was_measured_on_the_bundled_files():
     models = json.loads((COMPARISON / "table.json").read_text(encoding="utf-8"))["models"]
-    folders = {"plain-noaug": ROOT / "training" / "baselines", **dict.fromkeys(("plain", "paper", "d4"), ROOT / "model" / "zoo")}
+    folders = {
+        "plain-noaug": ROOT / "training" / "baselines",
+        **dict.fromkeys(("plain", "paper", "d4"), ROOT / "model" / "zoo"),
+    }
     for name, digest in models.items():
         description = json.loads((folders[name] / name / "1" / "description.json").read_text(encoding="utf-8"))
         assert description["sha256"] == digest, f"docs/comparison was not measured on the bundled {name}"

@@ -30,7 +30,13 @@ Sections = Annotated[str, typer.Option(help="Held-out sections FIRST:STOP of the
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda; cuda never falls back.")]
 
 _EXPECTED = (
-    CheckpointError, ConfigError, DataError, EmboundaryError, ExportError, FloatingPointError, WeightsError,
+    CheckpointError,
+    ConfigError,
+    DataError,
+    EmboundaryError,
+    ExportError,
+    FloatingPointError,
+    WeightsError,
 )
 
 
@@ -92,9 +98,7 @@ def compare(
     device: Device = "auto",
 ) -> None:
     """Compare the bundled models and the baselines with 8x test-time augmentation in one run."""
-    commands.compare(
-        data, config, out, sections=commands.parse_sections(sections), rounds=rounds, device=device
-    )
+    commands.compare(data, config, out, sections=commands.parse_sections(sections), rounds=rounds, device=device)
 
 
 @app.command()

@@ -78,9 +78,7 @@ def fit(config: Path, data: Path, out: Path, *, device: str, threads: int | None
     _console.print(f"{parsed.name}: {count_parameters(run.network):,} parameters, weights in {out}", soft_wrap=True)
 
 
-def export(
-    run: Path, repository: Path, *, summary: str, data: Path, sections: tuple[int, int], version: int
-) -> None:
+def export(run: Path, repository: Path, *, summary: str, data: Path, sections: tuple[int, int], version: int) -> None:
     """Publish a finished run as ``REPOSITORY/NAME/VERSION``, with its score on held-out sections."""
     finished = load_run(run)
     first = finished.config.data[0]
@@ -137,9 +135,7 @@ def evaluate(model: str, data: Path, config: Path, sections: tuple[int, int], *,
     Console(highlight=False, soft_wrap=True).print(json.dumps(result), markup=False)
 
 
-def compare(
-    data: Path, config: Path, out: Path, *, sections: tuple[int, int], rounds: int, device: str
-) -> None:
+def compare(data: Path, config: Path, out: Path, *, sections: tuple[int, int], rounds: int, device: str) -> None:
     """Run the comparison and write ``table.md``, ``table.json``, ``curves.png`` and ``maps.png``."""
     volume = load_volume(data, load_config(config).data[0], sections)
     if device not in ("auto", "cpu", "cuda"):
@@ -200,9 +196,7 @@ def experiment(file: Path, data: Path, runs: Path, out: Path, *, device: str, th
     (out / f"{file.stem}.md").write_text(_experiment_markdown(loaded, outcomes), encoding="utf-8")
 
 
-def _run_variant(
-    variant: Variant, loaded: Experiment, data: Path, runs: Path, device: torch.device
-) -> _Outcome:
+def _run_variant(variant: Variant, loaded: Experiment, data: Path, runs: Path, device: torch.device) -> _Outcome:
     folder = runs / "".join(c if c.isalnum() else "-" for c in variant.label)
     with training_progress(variant.label, _console) as report:
         run = fit_run(variant.config, data, folder, device=device, report=report)
@@ -237,7 +231,7 @@ def _experiment_markdown(loaded: Experiment, outcomes: list[_Outcome]) -> str:
         f"sections {loaded.sections[0]}:{loaded.sections[1]}; {first.optimiser.steps} steps, one seed each. "
         "The JSON beside this page holds every configuration.",
         "",
-        "| variant | parameters | kFLOP/px | final loss | AUC, one pass | AP, one pass | AUC, 8 passes | AP, 8 passes |",
+        "| variant | parameters | kFLOP/px | final loss | AUC, 1 pass | AP, 1 pass | AUC, 8 passes | AP, 8 passes |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for o in outcomes:

@@ -100,4 +100,3 @@ def _vary(base: dict[str, Any], changes: dict[str, Scalar], *, origin: str) -> T
             inner = inner[int(parent)] if isinstance(inner, list) else inner.setdefault(parent, {})
         inner[key] = value
     return parse_table(table, origin=origin)
-

@@ -13,7 +13,8 @@ def boundary_loss(logit: Tensor, target: Tensor, *, margin: int, boundary_weight
     ``mean_p w(p) [log(1 + exp(logit)) - target * logit]``, w = ``boundary_weight`` on boundary pixels, else 1.
 
     Args:
-        logit, target: (N, 1, H, W).
+        logit: of the network, (N, 1, H, W).
+        target: 1 = boundary, else 0, same shape.
         margin: outer pixels left out on each side, where the network saw zero padding.
         boundary_weight: 1 for the unweighted mean.
 

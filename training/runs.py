@@ -1,9 +1,9 @@
 """A run's folder: what a training leaves behind, and how it is taken up again.
 
-    config.json             the complete configuration
-    checkpoint.pt           everything that resuming needs
-    loss.csv, loss.png      the loss of every step
-    weights.safetensors     the averaged network, unexpanded, once the run is complete
+config.json             the complete configuration
+checkpoint.pt           everything that resuming needs
+loss.csv, loss.png      the loss of every step
+weights.safetensors     the averaged network, unexpanded, once the run is complete
 """
 
 from __future__ import annotations

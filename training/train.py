@@ -64,6 +64,12 @@ def train(
     """Train to ``config.optimiser.steps``, resuming from ``folder/checkpoint.pt`` where there is one.
 
     Args:
+        config: the run.
+        volumes: what its data name.
+        folder: where the checkpoint is kept.
+        device: where the network is.
+        checkpoint_every: steps between checkpoints.
+        report: called after every step.
         stop_after: leave, with a checkpoint, once this many steps are done (interrupted runs, tests).
 
     Returns the final state; ``state.average`` is the network to use.
@@ -102,9 +108,7 @@ def _step(config: TrainConfig, state: TrainState, image: Tensor, target: Tensor)
     mixed = config.precision == "bfloat16"
     with torch.autocast(image.device.type, torch.bfloat16, enabled=mixed):
         logit = state.network(image)
-    loss = boundary_loss(
-        logit, target, margin=config.sampling.margin, boundary_weight=config.loss_boundary_weight
-    )
+    loss = boundary_loss(logit, target, margin=config.sampling.margin, boundary_weight=config.loss_boundary_weight)
     state.optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(state.network.parameters(), config.optimiser.clip)

@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from numpy.typing import NDArray
+
+from emboundary.training.config import AugmentConfig, DataConfig, SamplingConfig, TrainConfig
+from emboundary.training.data import Batch, CropSampler, DataError, LabelledVolume, load_volume
+
+OFF = AugmentConfig(symmetry=False)
+EVERYTHING = AugmentConfig(symmetry=True, contrast=0.3, brightness=0.3, noise=0.3)
+SAMPLING = SamplingConfig(crop=16, batch=3)
+
+
+def numbered(sections: int, name: str = "numbered", first: int = 0) -> LabelledVolume:
+    """A volume (sections, 20, 24) whose voxels are all different: a crop tells where it comes from."""
+    raw = np.arange(first, first + sections * 480, dtype=np.float32).reshape(sections, 20, 24)
+    return LabelledVolume(name, raw, raw % 3 == 0, 0.0, 1.0)
+
+
+def same(a: Batch, b: Batch) -> bool:
+    return np.array_equal(a.image, b.image) and np.array_equal(a.target, b.target)
+
+
+@pytest.fixture
+def described(make_config: Callable[[], TrainConfig]) -> DataConfig:
+    return make_config().data[0]
+
+
+def test_a_batch_is_a_function_of_seed_and_step() -> None:
+    first, second = (CropSampler((numbered(3),), SAMPLING, EVERYTHING, seed=5) for _ in range(2))
+    straight = [first.batch(step) for step in range(4)]
+    for step in (3, 1, 0, 2):
+        assert same(second.batch(step), straight[step])
+    assert not any(same(straight[0], other) for other in straight[1:])
+    assert not same(CropSampler((numbered(3),), SAMPLING, EVERYTHING, seed=6).batch(0), straight[0])
+
+
+def test_shapes_and_types_are_the_networks() -> None:
+    batch = CropSampler((numbered(3),), SAMPLING, EVERYTHING, seed=0).batch(0)
+    for array in (batch.image, batch.target):
+        assert array.shape == (3, 1, 16, 16)
+        assert array.dtype == np.float32
+    assert set(np.unique(batch.target)) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize("change", [{"symmetry": True}, {"contrast": 0.3}, {"brightness": 0.3}, {"noise": 0.3}])
+def test_an_augmentation_does_not_move_the_crops(change: dict[str, float]) -> None:
+    plain, changed = (
+        CropSampler((numbered(3),), SAMPLING, augmentation, seed=1)
+        for augmentation in (OFF, OFF.model_copy(update=change))
+    )
+    for step in range(10):
+        before, after = plain.batch(step), changed.batch(step)
+        if change == {"symmetry": True}:
+            for a, b in zip(before.image, after.image, strict=True):
+                np.testing.assert_array_equal(np.sort(a, axis=None), np.sort(b, axis=None))
+        else:
+            np.testing.assert_array_equal(before.target, after.target)
+            assert not np.array_equal(before.image, after.image)
+
+
+def test_image_and_target_come_from_one_place() -> None:
+    sampler = CropSampler((numbered(3),), SAMPLING, AugmentConfig(symmetry=True), seed=2)
+    for step in range(10):
+        batch = sampler.batch(step)
+        np.testing.assert_array_equal(batch.target, batch.image % 3 == 0)
+
+
+def test_crops_come_from_every_place_of_every_section() -> None:
+    sampler = CropSampler((numbered(2),), SamplingConfig(crop=16, batch=8), OFF, seed=3)
+    corners = {int(corner) for step in range(150) for corner in sampler.batch(step).image[:, 0, 0, 0]}
+    assert corners == {z * 480 + y * 24 + x for z in range(2) for y in range(5) for x in range(9)}
+
+
+def test_volumes_are_drawn_by_their_share_of_the_sections() -> None:
+    volumes = (numbered(3, "long"), numbered(1, "short", first=10_000))
+    sampler = CropSampler(volumes, SamplingConfig(crop=16, batch=8), OFF, seed=4)
+    short = np.concatenate([sampler.batch(step).image[:, 0, 0, 0] >= 10_000 for step in range(100)])
+    assert 0.2 < short.mean() < 0.3
+
+
+def test_a_crop_larger_than_a_section_is_refused() -> None:
+    with pytest.raises(DataError) as refused:
+        CropSampler((numbered(3),), SamplingConfig(crop=24), OFF, seed=0)
+    assert str(refused.value) == (
+        "crop is 24, sections of numbered are (20, 24); a crop must fit into a section: give a smaller sampling.crop"
+    )
+
+
+def test_a_crop_may_be_a_whole_section() -> None:
+    square = LabelledVolume("square", np.zeros((1, 16, 16), np.float32), np.eye(16, dtype=np.bool_)[None], 0.0, 1.0)
+    np.testing.assert_array_equal(CropSampler((square,), SAMPLING, OFF, seed=0).batch(0).target[0, 0], np.eye(16))
+
+
+def test_intensities_are_normalised_by_the_whole_volume(data: Path, described: DataConfig) -> None:
+    raw = tifffile.imread(data / "raw.tif").astype(np.float64)
+    raw_mean, raw_std = raw.mean(), raw.std()
+    some = load_volume(data, described, (4, 5))
+    assert [some.mean, some.std] == pytest.approx([raw_mean, raw_std])
+    np.testing.assert_allclose(some.raw, (raw[4:5] - raw_mean) / raw_std, atol=1e-6)
+    assert some.raw.dtype == np.float32
+    assert abs(raw[4:5].mean() - raw_mean) > 0.1, "the section's own mean would have gone unnoticed"
+
+
+def test_training_sections_are_those_of_the_configuration(data: Path, described: DataConfig) -> None:
+    loaded = load_volume(data, described)
+    np.testing.assert_array_equal(loaded.target, tifffile.imread(data / "membranes.tif")[0:4] > 0)
+    assert loaded.name == "synthetic"
+    assert loaded.raw.shape == loaded.target.shape
+
+
+Stack = NDArray[np.uint8]
+
+
+def write(folder: Path, raw: Stack, membranes: Stack) -> None:
+    tifffile.imwrite(folder / "raw.tif", raw, photometric="minisblack", metadata={"axes": "ZYX"})
+    tifffile.imwrite(folder / "membranes.tif", membranes, photometric="minisblack", metadata={"axes": "ZYX"})
+
+
+RAW: Stack = np.random.default_rng(0).integers(0, 256, (6, 16, 16), dtype=np.uint8)
+MEMBRANES: Stack = (RAW > 128).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("raw", "membranes", "sections", "message"),
+    [
+        (RAW, MEMBRANES[:5], None, "raw.tif has shape (6, 16, 16), membranes.tif (5, 16, 16); they must agree"),
+        (RAW, MEMBRANES, (4, 7), "sections 4:7 are not all in synthetic; they must be within 0:6"),
+        (RAW, MEMBRANES, (5, 5), "sections 5:5 are not all in synthetic; they must be within 0:6"),
+        (RAW, MEMBRANES * 0, None, "membranes.tif, sections 0:4: every pixel is of one class; both must occur"),
+        (RAW, MEMBRANES | 1, None, "membranes.tif, sections 0:4: every pixel is of one class; both must occur"),
+        (RAW * 0 + 7, MEMBRANES, None, "raw.tif is constant: every voxel is 7; there is nothing to learn from"),
+    ],
+)
+def test_data_that_do_not_fit_are_refused(
+    tmp_path: Path,
+    described: DataConfig,
+    raw: Stack,
+    membranes: Stack,
+    sections: tuple[int, int] | None,
+    message: str,
+) -> None:
+    write(tmp_path, raw, membranes)
+    with pytest.raises(DataError) as refused:
+        load_volume(tmp_path, described, sections)
+    assert str(refused.value) == message
+
+
+def test_a_missing_file_is_refused(tmp_path: Path, described: DataConfig) -> None:
+    with pytest.raises(DataError) as refused:
+        load_volume(tmp_path, described)
+    assert str(refused.value) == (
+        f"{tmp_path / 'raw.tif'} does not exist; give the folder of the training data with --data"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "is empty"), (b"nothing", "is no format that can be read here"), (b"II*\0\x10", "cannot be read as TIFF")],
+)
+def test_a_damaged_file_is_refused(tmp_path: Path, described: DataConfig, content: bytes, message: str) -> None:
+    write(tmp_path, RAW, MEMBRANES)
+    (tmp_path / "membranes.tif").write_bytes(content)
+    with pytest.raises(DataError) as refused:
+        load_volume(tmp_path, described)
+    assert str(refused.value).startswith(f"{tmp_path / 'membranes.tif'} {message}")
+
+
+def test_a_truncated_file_is_refused(tmp_path: Path, described: DataConfig) -> None:
+    write(tmp_path, RAW, MEMBRANES)
+    whole = (tmp_path / "raw.tif").read_bytes()
+    (tmp_path / "raw.tif").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"raw\.tif"):
+        load_volume(tmp_path, described)

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from emboundary.training import experiment
+from emboundary.training.config import ConfigError
+from emboundary.training.experiment import load_experiment
+
+HEAD = """
+question = "Which?"
+base = "base.toml"
+sections = [4, 6]
+"""
+
+SHIPPED = sorted((Path(experiment.__file__).parent / "experiments").glob("*.toml"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, trained: Path) -> Path:
+    (tmp_path / "base.toml").write_text((trained.parent / "tiny.toml").read_text())
+    return tmp_path
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "experiment.toml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_experiments_are_scored_on_the_sections_for_choosing(path: Path) -> None:
+    loaded = load_experiment(path)
+    assert loaded.sections == (11, 13)
+    assert loaded.question.endswith("?")
+    assert len(loaded.variants) > 1
+    assert {v.config.data[0].sections for v in loaded.variants} == {(0, 11)}
+    assert len({v.config.optimiser.steps for v in loaded.variants}) == 1
+
+
+def test_variants_change_the_base_by_dotted_keys(folder: Path) -> None:
+    text = HEAD + (
+        'set = { "optimiser.steps" = 9, "augment.noise" = 0.5 }\n'
+        '[[variant]]\nlabel = "one"\nset = {}\n'
+        '[[variant]]\nlabel = "two: more"\n'
+        'set = { "model.symmetry" = "plain", "data.0.sections" = [1, 3], "optimiser.steps" = 4, seed = 2 }\n'
+    )
+    loaded = load_experiment(write(folder, text))
+    one, two = loaded.variants
+    assert (loaded.question, loaded.sections) == ("Which?", (4, 6))
+    assert ((one.label, one.folder), (two.label, two.folder)) == (("one", "one"), ("two: more", "two--more"))
+    assert (one.config.optimiser.steps, two.config.optimiser.steps) == (9, 4), "the variant's own goes last"
+    assert one.config.augment.noise == two.config.augment.noise == 0.5
+    assert (two.config.model.symmetry, two.config.data[0].sections, two.config.seed) == ("plain", (1, 3), 2)
+    assert (one.config.model.symmetry, one.config.data[0].sections, one.config.seed) == ("d4", (0, 4), 0)
+
+
+VARIANT = '[[variant]]\nlabel = "one"\nset = {{ {} }}\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            HEAD.replace("[4, 6]", "[3, 6]") + VARIANT.format(""),
+            ", variant 'one': scored sections [3, 6] overlap the training sections [0, 4] of synthetic; give sections",
+        ),
+        (
+            HEAD + VARIANT.format('"data.0.sections" = [5, 6]'),
+            ", variant 'one': scored sections [4, 6] overlap the training sections [5, 6] of synthetic; give sections",
+        ),
+        (HEAD.replace("[4, 6]", "[6, 4]") + VARIANT.format(""), ": sections is [6, 4]: sections are [first, stop)"),
+        (HEAD + 'colour = "red"\n' + VARIANT.format(""), ": colour is not a key that is known here; remove it"),
+        (HEAD, ": variant is missing; it has no default"),
+        (HEAD + '[[variant]]\nlabel = "one"\n', ": variant.0.set is missing; it has no default"),
+        (
+            HEAD + VARIANT.format('"model.depth" = 3'),
+            ", variant 'one': model.depth is not a key that is known here; remove it, or correct it",
+        ),
+        (
+            HEAD + VARIANT.format('"modle.stem" = 8'),
+            ", variant 'one': modle.stem leads nowhere in the base configuration; give a key of one of its tables",
+        ),
+        (HEAD + VARIANT.format('"data.1.name" = "x"'), ", variant 'one': data.1.name leads nowhere"),
+        (HEAD + VARIANT.format('"data.first.name" = "x"'), ", variant 'one': data.first.name leads nowhere"),
+        (HEAD + VARIANT.format('"data.0" = "x"'), ", variant 'one': data.0 leads nowhere"),
+        (HEAD + VARIANT.format('"seed.more" = 1'), ", variant 'one': seed.more leads nowhere"),
+        (HEAD + VARIANT.format('"optimiser.steps" = 0'), ", variant 'one': optimiser.steps is 0: Input should be"),
+        (
+            HEAD + VARIANT.format("") + VARIANT.format("").replace("one", "one") + VARIANT.format("seed = 1"),
+            ": 3 variants have the folder one; labels must differ in letters or digits",
+        ),
+    ],
+)
+def test_an_experiment_that_breaks_a_rule_is_refused(folder: Path, text: str, message: str) -> None:
+    path = write(folder, text)
+    with pytest.raises(ConfigError) as refused:
+        load_experiment(path)
+    assert str(refused.value).startswith(f"experiment {path}{message}") or f"config experiment {path}{message}" in str(
+        refused.value
+    )
+    assert "\n" not in str(refused.value)
+
+
+def test_a_file_or_a_base_that_cannot_be_read_is_named(folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.toml cannot be read: No such file or directory"):
+        load_experiment(folder / "none.toml")
+    path = write(folder, HEAD.replace("base.toml", "other.toml") + VARIANT.format(""))
+    with pytest.raises(ConfigError, match=r"other\.toml cannot be read: No such file or directory"):
+        load_experiment(path)
+    with pytest.raises(ConfigError, match=r"experiment\.toml is not TOML"):
+        load_experiment(write(folder, "question"))
