@@ -1,1 +1,1 @@
-"""How the networks learn, and how what they learned is scored, compared and exported."""
+"""How the networks learn: data, the training loop, scores on held-out sections, the comparison."""

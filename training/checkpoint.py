@@ -1,21 +1,20 @@
-"""Checkpoints that resume to the same bits.
-
-A file is written beside its final name, flushed to the disk and renamed, so that a checkpoint that exists is whole.
-"""
+"""Checkpoints that resume to the same bits."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from emboundary.model.inception import Segmenter
+from emboundary.service.errors import EmboundaryError
+from emboundary.training.storing import storing
+
+_PARTS = ("config", "network", "average", "optimiser", "step", "losses")
 
 
-class CheckpointError(ValueError):
+class CheckpointError(EmboundaryError):
     """A checkpoint that is damaged or belongs to another configuration."""
 
 
@@ -31,9 +30,13 @@ class TrainState:
 
 
 def save_checkpoint(path: Path, state: TrainState, config_json: str) -> None:
-    """Write a checkpoint atomically."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
+    """Write a checkpoint; an older one of that name is replaced only by a whole one.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    # Through a file of our own: given a path, torch reports a full disk as a RuntimeError about its archive.
+    with storing(path) as partial, partial.open("wb") as file:
         torch.save(
             {
                 "config": config_json,
@@ -45,9 +48,6 @@ def save_checkpoint(path: Path, state: TrainState, config_json: str) -> None:
             },
             file,
         )
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def load_checkpoint(path: Path, state: TrainState, config_json: str) -> None:
@@ -57,14 +57,16 @@ def load_checkpoint(path: Path, state: TrainState, config_json: str) -> None:
         CheckpointError: the file cannot be read, or was written under another configuration.
     """
     try:
-        stored: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+        stored = torch.load(path, weights_only=True, map_location="cpu")
+        config, network, average, optimiser, step, losses = (stored[part] for part in _PARTS)
     except Exception as error:  # torch raises half a dozen unrelated types for a damaged file
-        raise CheckpointError(f"{path} cannot be read as a checkpoint: {error}; delete it to start over") from error
-    if stored["config"] != config_json:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"{path} cannot be read as a checkpoint: {reason}; delete it to start over") from error
+    if config != config_json:
         raise CheckpointError(
             f"{path} was written under another configuration; give another output folder, or delete it to start over"
         )
-    state.network.load_state_dict(stored["network"])
-    state.average.load_state_dict(stored["average"])
-    state.optimiser.load_state_dict(stored["optimiser"])
-    state.step, state.losses = stored["step"], stored["losses"]
+    state.network.load_state_dict(network)
+    state.average.load_state_dict(average)
+    state.optimiser.load_state_dict(optimiser)
+    state.step, state.losses = step, losses

@@ -7,63 +7,49 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from emboundary.model.export import ExportError
-from emboundary.model.weights import WeightsError
-from emboundary.service.errors import EmboundaryError
+from emboundary.service import console
+from emboundary.service.engine import Device
 from emboundary.training import commands
-from emboundary.training.checkpoint import CheckpointError
-from emboundary.training.config import ConfigError
-from emboundary.training.data import DataError
 
-app = typer.Typer(
-    name="emboundary-train",
-    help="Train, score, compare and export the networks of emboundary.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+NAME = "emboundary-train"
 
 Data = Annotated[Path, typer.Option(help="Folder of the training data; the configuration's paths are relative to it.")]
 Sections = Annotated[str, typer.Option(help="Held-out sections FIRST:STOP of the volume.")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda; cuda never falls back.")]
+DeviceChoice = Annotated[Device, typer.Option(help="auto takes a GPU if one works; cuda never falls back to the CPU.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores if not given.")]
 
-_EXPECTED = (
-    CheckpointError,
-    ConfigError,
-    DataError,
-    EmboundaryError,
-    ExportError,
-    FloatingPointError,
-    WeightsError,
-)
+
+def create_cli() -> typer.Typer:
+    """The command line with all its commands."""
+    app = typer.Typer(
+        help="Train, score, compare and export the networks of emboundary.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    for command in (fit, evaluate, compare, export, experiment):
+        app.command()(command)
+    return app
 
 
 def main() -> None:
-    """Entry point: one clear line on stderr instead of a traceback, exit code 1, for everything expected."""
-    try:
-        app()
-    except _EXPECTED as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"emboundary-train: {error}", markup=False)
-        sys.exit(error.exit_code if isinstance(error, EmboundaryError) else 1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    """Entry point of the command ``emboundary-train``."""
+    sys.exit(console.run(create_cli(), NAME, sys.argv[1:]))
 
 
-@app.command()
 def fit(
     config: Annotated[Path, typer.Argument(help="TOML configuration, e.g. training/configs/d4.toml.")],
     data: Data,
     out: Annotated[Path, typer.Option(help="Folder of the run; an interrupted run there is resumed.")],
-    device: Device = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores if not given.")] = None,
+    device: DeviceChoice = "auto",
+    threads: Threads = None,
 ) -> None:
     """Train one network."""
     commands.fit(config, data, out, device=device, threads=threads)
 
 
-@app.command()
 def export(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     to: Annotated[Path, typer.Option(help="Model repository; NAME/VERSION is made inside it.")],
@@ -76,7 +62,6 @@ def export(
     commands.export(run, to, summary=summary, data=data, sections=commands.parse_sections(sections), version=version)
 
 
-@app.command()
 def evaluate(
     model: Annotated[str, typer.Argument(help="Bundled model's name, or the path of a model.onnx.")],
     data: Data,
@@ -88,27 +73,25 @@ def evaluate(
     commands.evaluate(model, data, config, commands.parse_sections(sections), tta=tta)
 
 
-@app.command()
 def compare(
     data: Data,
     config: Annotated[Path, typer.Option(help="Configuration whose first volume is scored.")],
     out: Annotated[Path, typer.Option(help="Folder for the table and the pictures; made if missing.")],
     sections: Sections = "13:16",
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of timing.")] = 5,
-    device: Device = "auto",
+    device: DeviceChoice = "auto",
 ) -> None:
     """Compare the bundled models and the baselines with 8x test-time augmentation in one run."""
     commands.compare(data, config, out, sections=commands.parse_sections(sections), rounds=rounds, device=device)
 
 
-@app.command()
 def experiment(
     file: Annotated[Path, typer.Argument(help="TOML file, e.g. training/experiments/stem.toml.")],
     data: Data,
     runs: Annotated[Path, typer.Option(help="Folder of the variants' runs; finished ones are not trained again.")],
     out: Annotated[Path, typer.Option(help="Folder for the Markdown and JSON tables.")],
-    device: Device = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores if not given.")] = None,
+    device: DeviceChoice = "auto",
+    threads: Threads = None,
 ) -> None:
     """Train and score the variants of an experiment, and write down what was measured."""
     commands.experiment(file, data, runs, out, device=device, threads=threads)

@@ -4,35 +4,38 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
-from typing import cast
 
 import torch
+import typer
 from rich.console import Console
 
 from emboundary.model.description import ModelDescription, TrainingData, Validation
-from emboundary.model.export import build_onnx, export_model
+from emboundary.model.export import ExportError, build_onnx, export_model
 from emboundary.model.folding import expand_and_fold
 from emboundary.model.footprint import count_parameters, flops_per_pixel, receptive_field
-from emboundary.model.inception import Segmenter
+from emboundary.model.geometry import Footprint
+from emboundary.model.inception import STRIDE, Segmenter, SegmenterSpec
 from emboundary.service.engine import Device, OnnxEngine, find_model
-from emboundary.service.errors import DeviceError, UsageError
+from emboundary.service.errors import DeviceError, OutputError, UsageError
 from emboundary.training.compare import Contestant, as_markdown, as_records
 from emboundary.training.compare import compare as run_comparison
-from emboundary.training.config import DataConfig, load_config
-from emboundary.training.data import load_volume
+from emboundary.training.config import load_config, refuse_seen
+from emboundary.training.data import LabelledVolume, load_volume
 from emboundary.training.evaluate import Scores, TorchEngine, score, segment
 from emboundary.training.experiment import Experiment, Variant, load_experiment
 from emboundary.training.figures import maps, score_curves
 from emboundary.training.progress import training_progress
 from emboundary.training.runs import fit as fit_run
 from emboundary.training.runs import load_run
+from emboundary.training.storing import storing
 
 # The un-augmented baseline is no model to use, so it is kept beside the comparison and not in the zoo.
 BASELINES = Path(__file__).parent / "baselines"
 WEIGHTS_LICENCE = "CC BY-NC-SA 3.0 (non-commercial, attribution, share alike), as the training data ask"
 
-_console = Console(stderr=True, highlight=False)
+_console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 
 def parse_sections(text: str) -> tuple[int, int]:
@@ -50,15 +53,12 @@ def parse_sections(text: str) -> tuple[int, int]:
     return first, stop
 
 
-def torch_device(name: str, threads: int | None = None) -> torch.device:
+def torch_device(name: Device, threads: int | None = None) -> torch.device:
     """The device that was asked for; ``auto`` takes a GPU if torch sees one, and says so.
 
     Raises:
-        UsageError: a name other than auto, cpu, cuda.
         DeviceError: cuda where torch sees no GPU.
     """
-    if name not in ("auto", "cpu", "cuda"):
-        raise UsageError(f"device is {name!r}; it must be auto, cpu or cuda")
     if threads is not None:
         torch.set_num_threads(threads)
     available = torch.cuda.is_available()
@@ -69,44 +69,46 @@ def torch_device(name: str, threads: int | None = None) -> torch.device:
     return torch.device(chosen)
 
 
-def fit(config: Path, data: Path, out: Path, *, device: str, threads: int | None) -> None:
+def fit(config: Path, data: Path, out: Path, *, device: Device, threads: int | None) -> None:
     """Train one configuration; see ``runs.fit`` for what it leaves."""
     parsed = load_config(config)
     where = torch_device(device, threads)
     with training_progress(parsed.name, _console) as report:
         run = fit_run(parsed, data, out, device=where, report=report)
-    _console.print(f"{parsed.name}: {count_parameters(run.network):,} parameters, weights in {out}", soft_wrap=True)
+    _console.print(f"{parsed.name}: {count_parameters(run.network):,} parameters, weights in {out}")
 
 
 def export(run: Path, repository: Path, *, summary: str, data: Path, sections: tuple[int, int], version: int) -> None:
     """Publish a finished run as ``REPOSITORY/NAME/VERSION``, with its score on held-out sections."""
     finished = load_run(run)
-    first = finished.config.data[0]
-    held_out = load_volume(data, first, sections)
-    measured = _score_network(finished.network, data, first, sections, tta=False)
-    steps = finished.config.optimiser.steps
-    description = export_model(
-        finished.network,
-        repository / finished.config.name / str(version),
-        name=finished.config.name,
-        version=str(version),
-        summary=summary,
-        voxel_sizes_nm=[d.voxel_size_nm for d in finished.config.data],
-        training=[
-            TrainingData(name=d.name, sections=f"{d.sections[0]}:{d.sections[1]}", citation=d.citation)
-            for d in finished.config.data
-        ],
-        validation=[
-            Validation(
-                protocol=f"{held_out.name} sections {sections[0]}:{sections[1]}, never trained on; every pixel of the "
-                f"whole sections; one pass; {steps} training steps, seed {finished.config.seed}",
-                roc_auc=measured.roc_auc,
-                average_precision=measured.average_precision,
-            )
-        ],
-        weights_licence=WEIGHTS_LICENCE,
+    config = finished.config
+    refuse_seen(config, sections, origin=f"run {run}")
+    volume = load_volume(data, config.data[0], sections)
+    measured = _score_network(finished.network, volume, tta=False)
+    protocol = (
+        f"{volume.name} sections {sections[0]}:{sections[1]}, never trained on; every pixel of the whole sections; "
+        f"one pass; {config.optimiser.steps} training steps, seed {config.seed}"
     )
-    _console.print(_one_line(description), soft_wrap=True)
+    try:
+        description = export_model(
+            finished.network,
+            repository / config.name / str(version),
+            name=config.name,
+            version=str(version),
+            summary=summary,
+            voxel_sizes_nm=[d.voxel_size_nm for d in config.data],
+            training=[
+                TrainingData(name=d.name, sections=f"{d.sections[0]}:{d.sections[1]}", citation=d.citation)
+                for d in config.data
+            ],
+            validation=[
+                Validation(protocol=protocol, roc_auc=measured.roc_auc, average_precision=measured.average_precision)
+            ],
+            weights_licence=WEIGHTS_LICENCE,
+        )
+    except (ExportError, OSError) as error:
+        raise OutputError(f"run {run} cannot be exported: {error}") from error
+    _console.print(_one_line(description))
 
 
 def _one_line(d: ModelDescription) -> str:
@@ -132,17 +134,14 @@ def evaluate(model: str, data: Path, config: Path, sections: tuple[int, int], *,
         "seconds": seconds,
         "device": engine.device,
     }
-    Console(highlight=False, soft_wrap=True).print(json.dumps(result), markup=False)
+    typer.echo(json.dumps(result))
 
 
-def compare(data: Path, config: Path, out: Path, *, sections: tuple[int, int], rounds: int, device: str) -> None:
+def compare(data: Path, config: Path, out: Path, *, sections: tuple[int, int], rounds: int, device: Device) -> None:
     """Run the comparison and write ``table.md``, ``table.json``, ``curves.png`` and ``maps.png``."""
     volume = load_volume(data, load_config(config).data[0], sections)
-    if device not in ("auto", "cpu", "cuda"):
-        raise UsageError(f"device is {device!r}; it must be auto, cpu or cuda")
-    where = cast(Device, device)
     plain, bare, paper, d4 = (
-        OnnxEngine.open(find_model(name), where) for name in ("plain", BASELINES / "plain-noaug", "paper", "d4")
+        OnnxEngine.open(find_model(name), device) for name in ("plain", BASELINES / "plain-noaug", "paper", "d4")
     )
     contestants = (
         Contestant("plain", plain),
@@ -153,9 +152,7 @@ def compare(data: Path, config: Path, out: Path, *, sections: tuple[int, int], r
         Contestant("d4", d4),
     )
     result = run_comparison(contestants, volume, rounds=rounds, report=_console.print)
-    out.mkdir(parents=True, exist_ok=True)
-    where_scored = f"{volume.name}, sections {sections[0]}:{sections[1]}"
-    (out / "table.md").write_text(as_markdown(result.rows), encoding="utf-8")
+    table = as_markdown(result.rows)
     record = {
         "volume": volume.name,
         "sections": list(sections),
@@ -164,10 +161,18 @@ def compare(data: Path, config: Path, out: Path, *, sections: tuple[int, int], r
         "models": {e.description.name: e.description.sha256 for e in (plain, bare, paper, d4)},
         "rows": as_records(result.rows),
     }
-    (out / "table.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    score_curves(out / "curves.png", result, title=where_scored)
-    maps(out / "maps.png", result, volume)
-    Console(highlight=False, soft_wrap=True, width=200).print(as_markdown(result.rows), markup=False)
+    _write(out / "table.md", table)
+    _write(out / "table.json", json.dumps(record, indent=2) + "\n")
+    with storing(out / "curves.png") as partial:
+        score_curves(partial, result, title=f"{volume.name}, sections {sections[0]}:{sections[1]}")
+    with storing(out / "maps.png") as partial:
+        maps(partial, result, volume)
+    typer.echo(table, nl=False)
+
+
+def _write(path: Path, text: str) -> None:
+    with storing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -180,46 +185,47 @@ class _Outcome:
     eight_passes: Scores | None
 
 
-def experiment(file: Path, data: Path, runs: Path, out: Path, *, device: str, threads: int | None) -> None:
+def experiment(file: Path, data: Path, runs: Path, out: Path, *, device: Device, threads: int | None) -> None:
     """Train every variant that is not finished, score all, and write ``NAME.md`` and ``NAME.json``."""
     loaded = load_experiment(file)
     where = torch_device(device, threads)
     outcomes = [_run_variant(v, loaded, data, runs / file.stem, where) for v in loaded.variants]
-    out.mkdir(parents=True, exist_ok=True)
     record = {
         "question": loaded.question,
         "sections": list(loaded.sections),
         "outcomes": [asdict(o) for o in outcomes],
         "configs": {v.label: v.config.model_dump(mode="json") for v in loaded.variants},
     }
-    (out / f"{file.stem}.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    (out / f"{file.stem}.md").write_text(_experiment_markdown(loaded, outcomes), encoding="utf-8")
+    _write(out / f"{file.stem}.json", json.dumps(record, indent=2) + "\n")
+    _write(out / f"{file.stem}.md", _experiment_markdown(loaded, outcomes))
 
 
 def _run_variant(variant: Variant, loaded: Experiment, data: Path, runs: Path, device: torch.device) -> _Outcome:
-    folder = runs / "".join(c if c.isalnum() else "-" for c in variant.label)
     with training_progress(variant.label, _console) as report:
-        run = fit_run(variant.config, data, folder, device=device, report=report)
-    first = variant.config.data[0]
+        run = fit_run(variant.config, data, runs / variant.folder, device=device, report=report)
+    volume = load_volume(data, variant.config.data[0], loaded.sections)
     exact = variant.config.model.symmetry == "d4"
     return _Outcome(
         variant=variant.label,
         parameters=count_parameters(run.network),
-        flops_per_pixel=flops_per_pixel(expand_and_fold(run.network), 8),
+        flops_per_pixel=flops_per_pixel(expand_and_fold(run.network), STRIDE),
         final_loss=run.final_loss,
-        one_pass=_score_network(run.network, data, first, loaded.sections, tta=False),
-        eight_passes=None if exact else _score_network(run.network, data, first, loaded.sections, tta=True),
+        one_pass=_score_network(run.network, volume, tta=False),
+        eight_passes=None if exact else _score_network(run.network, volume, tta=True),
     )
 
 
-def _score_network(
-    network: Segmenter, data: Path, config: DataConfig, sections: tuple[int, int], *, tta: bool
-) -> Scores:
-    volume = load_volume(data, config, sections)
-    plain = expand_and_fold(network)
-    engine = TorchEngine(plain, receptive_field(build_onnx(network)).footprint)
+def _score_network(network: Segmenter, volume: LabelledVolume, *, tta: bool) -> Scores:
+    engine = TorchEngine(expand_and_fold(network), _footprint(network.spec))
     probability, _ = segment(engine, volume, tta=tta)
     return score(volume.target, probability)
+
+
+@cache
+def _footprint(spec: SegmenterSpec) -> Footprint:
+    """Halo and stride of a network, whatever its weights; kept, because building its graph takes seconds."""
+    with torch.random.fork_rng(devices=[]):
+        return receptive_field(build_onnx(Segmenter(spec).eval())).footprint
 
 
 def _experiment_markdown(loaded: Experiment, outcomes: list[_Outcome]) -> str:
@@ -231,7 +237,8 @@ def _experiment_markdown(loaded: Experiment, outcomes: list[_Outcome]) -> str:
         f"sections {loaded.sections[0]}:{loaded.sections[1]}; {first.optimiser.steps} steps, one seed each. "
         "The JSON beside this page holds every configuration.",
         "",
-        "| variant | parameters | kFLOP/px | final loss | AUC, 1 pass | AP, 1 pass | AUC, 8 passes | AP, 8 passes |",
+        "| variant | parameters | kFLOP/px | final loss "
+        "| AUC, one pass | AP, one pass | AUC, 8 passes | AP, 8 passes |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for o in outcomes:

@@ -6,6 +6,7 @@ speed drifts slows all of them alike; the ratio to the first contestant is taken
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -77,8 +78,10 @@ def compare(
     """Run every contestant on every section, then time them in rounds on the first.
 
     Raises:
-        ValueError: fewer than one round.
+        ValueError: fewer than one round, or no contestant.
     """
+    if not contestants:
+        raise ValueError("contestants is empty; the first is what the others' seconds are compared with")
     if rounds < 1:
         raise ValueError(f"rounds is {rounds}; at least one is needed to measure seconds")
     maps, curves = [], []
@@ -115,7 +118,8 @@ def _seconds(contestant: Contestant, volume: LabelledVolume) -> float:
 
 
 def _error(contestant: Contestant, volume: LabelledVolume) -> float:
-    side = 8 * (min(256, *volume.raw.shape[1:]) // 8)
+    step = math.lcm(*contestant.engine.footprint.stride)
+    side = step * (min(256, *volume.raw.shape[1:]) // step)
     tta = contestant.passes != "one"
     return equivariance_error(_voting(contestant), volume.raw[0, :side, :side], tta=tta)
 

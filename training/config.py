@@ -8,26 +8,38 @@ from __future__ import annotations
 import json
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from emboundary.model.inception import SegmenterSpec
+from emboundary.model.inception import STRIDE, SegmenterSpec
+from emboundary.service.errors import EmboundaryError
 
 
-class ConfigError(ValueError):
+class ConfigError(EmboundaryError):
     """A configuration file that cannot be read or breaks a rule."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+class Strict(BaseModel):
+    """Nothing unknown, nothing converted, nothing infinite."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def _in_order(sections: tuple[int, int]) -> tuple[int, int]:
+    first, stop = sections
+    if not 0 <= first < stop:
+        raise ValueError("sections are [first, stop) with 0 <= first < stop")
+    return sections
 
 
 PositiveInt = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Nanometres = Annotated[float, Field(gt=0)]
+Sections = Annotated[tuple[int, int], Field(strict=False), AfterValidator(_in_order)]
 
 
-class ModelConfig(_Strict):
+class ModelConfig(Strict):
     """The network; see ``SegmenterSpec`` for what each width means."""
 
     symmetry: Literal["plain", "paper", "d4"]
@@ -48,7 +60,7 @@ class ModelConfig(_Strict):
         return SegmenterSpec(**self.model_dump())
 
 
-class DataConfig(_Strict):
+class DataConfig(Strict):
     """One labelled volume and the sections of it that training may see.
 
     Paths are relative to the data folder given on the command line.
@@ -57,19 +69,12 @@ class DataConfig(_Strict):
     name: str
     raw: str
     membranes: str
-    sections: Annotated[tuple[int, int], Field(strict=False)]
-    voxel_size_nm: Annotated[tuple[float, float, float], Field(strict=False)]
+    sections: Sections
+    voxel_size_nm: Annotated[tuple[Nanometres, Nanometres, Nanometres], Field(strict=False)]
     citation: str
 
-    @model_validator(mode="after")
-    def _sections_are_a_range(self) -> DataConfig:
-        first, stop = self.sections
-        if not 0 <= first < stop:
-            raise ValueError(f"sections is {list(self.sections)}; it is [first, stop) with 0 <= first < stop")
-        return self
 
-
-class SamplingConfig(_Strict):
+class SamplingConfig(Strict):
     """Random crops.
 
     Attributes:
@@ -85,14 +90,14 @@ class SamplingConfig(_Strict):
 
     @model_validator(mode="after")
     def _fits(self) -> SamplingConfig:
-        if self.crop % 8:
-            raise ValueError(f"crop is {self.crop}; it must be a multiple of the stride, 8")
+        if self.crop % STRIDE:
+            raise ValueError(f"crop must be a multiple of the stride, {STRIDE}")
         if 2 * self.margin >= self.crop:
-            raise ValueError(f"margin is {self.margin} of a crop of {self.crop}; it leaves no pixel for the loss")
+            raise ValueError("margin must be less than half of crop, or no pixel is left for the loss")
         return self
 
 
-class AugmentConfig(_Strict):
+class AugmentConfig(Strict):
     """Random changes of every crop; intensities are in standard deviations of the training data.
 
     Attributes:
@@ -108,7 +113,7 @@ class AugmentConfig(_Strict):
     noise: Annotated[float, Field(ge=0)] = 0.0
 
 
-class OptimiserConfig(_Strict):
+class OptimiserConfig(Strict):
     """AdamW, linear warm-up, cosine decay to zero, exponential moving average of the weights.
 
     Attributes:
@@ -128,16 +133,18 @@ class OptimiserConfig(_Strict):
     ema_steps: Annotated[int, Field(ge=0)] = 100
 
 
-class TrainConfig(_Strict):
+class TrainConfig(Strict):
     """Everything that determines a training run, besides the data itself.
 
     Attributes:
+        name: of the model that is exported, in letters, digits, ``.``, ``_`` and ``-``.
+        seed: of the first weights, the crops and their changes.
         precision: ``float32``, or ``bfloat16`` for mixed precision (weights stay float32).
         loss_boundary_weight: weight of boundary pixels against others in the cross entropy.
     """
 
-    name: str
-    seed: int = 0
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    seed: Annotated[int, Field(ge=0)] = 0
     precision: Literal["float32", "bfloat16"] = "float32"
     loss_boundary_weight: Annotated[float, Field(gt=0)] = 1.0
     model: ModelConfig
@@ -148,44 +155,77 @@ class TrainConfig(_Strict):
 
 
 def load_config(path: Path) -> TrainConfig:
-    """Read and check a TOML file.
+    """Read and check a TOML file, or the JSON that a run keeps beside its weights.
 
     Raises:
-        ConfigError: a missing file, TOML that does not parse, or a key that is unknown, missing or out of range.
+        ConfigError: a missing file, text that does not parse, or a key that is unknown, missing or out of range.
     """
+    return parse_table(read_table(path), origin=str(path))
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """Read a TOML file, or a JSON one by its suffix, as it is.
+
+    Raises:
+        ConfigError: a missing file, or text that does not parse.
+    """
+    is_json = path.suffix == ".json"
     try:
-        return parse_config(path.read_text(encoding="utf-8"), origin=str(path))
+        text = path.read_text(encoding="utf-8")
+        table: dict[str, Any] = json.loads(text) if is_json else tomllib.loads(text)
     except OSError as error:
         raise ConfigError(f"config {path} cannot be read: {error.strerror}; give the path of a TOML file") from error
-
-
-def parse_config(text: str, *, origin: str) -> TrainConfig:
-    """The same for a text; ``origin`` names it in errors."""
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"config {origin} is not TOML: {error}") from error
-    return parse_table(table, origin=origin)
-
-
-def parse_config_json(text: str, *, origin: str) -> TrainConfig:
-    """The same for the JSON that a run keeps beside its weights."""
-    try:
-        table = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"config {origin} is not JSON: {error}") from error
-    return parse_table(table, origin=origin)
+    except ValueError as error:  # of either parser, or of the decoder of UTF-8
+        raise ConfigError(f"config {path} is not {'JSON' if is_json else 'TOML'}: {error}") from error
+    return table
 
 
 def parse_table(table: dict[str, Any], *, origin: str) -> TrainConfig:
-    """The same for a parsed table."""
+    """Check a table; ``origin`` names it in errors.
+
+    Raises:
+        ConfigError: a key that is unknown, missing or out of range.
+    """
+    config = validated(TrainConfig, table, origin=f"config {origin}")
     try:
-        config = TrainConfig.model_validate(table)
         config.model.spec()
+    except ValueError as error:
+        raise ConfigError(f"config {origin}: model.{error}") from error
+    return config
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def validated(model: type[Model], table: dict[str, Any], *, origin: str) -> Model:
+    """Check a table against a pydantic model.
+
+    Raises:
+        ConfigError: names the first key that breaks a rule, and what it holds.
+    """
+    try:
+        return model.model_validate(table)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"config {origin}: {where} is {first['input']!r}: {first['msg']}") from error
-    except ValueError as error:
-        raise ConfigError(f"config {origin}: model: {error}") from error
-    return config
+        if first["type"] == "missing":
+            raise ConfigError(f"{origin}: {where} is missing; it has no default") from error
+        if first["type"] == "extra_forbidden":
+            raise ConfigError(f"{origin}: {where} is not a key that is known here; remove it, or correct it") from error
+        rule = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"{origin}: {where} is {first['input']!r}: {rule}") from error
+
+
+def refuse_seen(config: TrainConfig, sections: tuple[int, int], *, origin: str) -> None:
+    """Refuse to score a network on sections ``[first, stop)`` of its first volume that it was trained on.
+
+    Raises:
+        ConfigError: the ranges overlap.
+    """
+    for volume in config.data:
+        first, stop = volume.sections
+        if volume.raw == config.data[0].raw and first < sections[1] and sections[0] < stop:
+            raise ConfigError(
+                f"{origin}: scored sections {list(sections)} overlap the training sections {[first, stop]} of "
+                f"{volume.name}; give sections that were never trained on"
+            )

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 
+from emboundary.service.errors import EmboundaryError, InputError
+from emboundary.service.volumes import open_volume
 from emboundary.training.augment import augment
 from emboundary.training.config import AugmentConfig, DataConfig, SamplingConfig
 
 
-class DataError(ValueError):
+class DataError(EmboundaryError):
     """Training data that is missing, unreadable or does not fit together."""
 
 
@@ -44,34 +46,40 @@ def load_volume(root: Path, config: DataConfig, sections: tuple[int, int] | None
 
     Intensities are normalised by the whole volume's statistics, as inference does it.
 
+    Args:
+        root: folder that the configuration's paths are relative to.
+        config: the volume.
+        sections: ``[first, stop)`` in place of the training sections.
+
     Raises:
-        DataError: a file that is missing or no TIFF, shapes that differ, sections outside the volume, a
-            membrane map without both classes.
+        DataError: a file that is missing or no volume, shapes that differ, sections outside the volume, a raw
+            volume that is constant, a membrane map without both classes.
     """
-    raw, membranes = (_read_stack(root / name) for name in (config.raw, config.membranes))
+    raw, membranes = (_read(root, name) for name in (config.raw, config.membranes))
     if raw.shape != membranes.shape:
         raise DataError(f"{config.raw} has shape {raw.shape}, {config.membranes} {membranes.shape}; they must agree")
     first, stop = sections or config.sections
     if not 0 <= first < stop <= raw.shape[0]:
-        raise DataError(f"sections {first}:{stop} of {config.name}, which has sections 0:{raw.shape[0]}")
+        raise DataError(f"sections {first}:{stop} are not all in {config.name}; they must be within 0:{raw.shape[0]}")
     target = membranes[first:stop] > 0
     if not 0 < target.mean() < 1:
         raise DataError(f"{config.membranes}, sections {first}:{stop}: every pixel is of one class; both must occur")
     mean, std = float(raw.mean(dtype=np.float64)), float(raw.std(dtype=np.float64))
+    if not std:
+        raise DataError(f"{config.raw} is constant: every voxel is {mean:g}; there is nothing to learn from")
     normalised = (raw[first:stop].astype(np.float32) - np.float32(mean)) / np.float32(std)
     return LabelledVolume(config.name, normalised, target, mean, std)
 
 
-def _read_stack(path: Path) -> NDArray[np.generic]:
+def _read(root: Path, name: str) -> NDArray[Any]:
+    path = root / name
+    if not path.exists() and "::" not in name:
+        raise DataError(f"{path} does not exist; give the folder of the training data with --data")
     try:
-        stack: NDArray[np.generic] = np.asarray(tifffile.imread(path))
-    except FileNotFoundError as error:
-        raise DataError(f"{path} does not exist; give the folder of the training data with --data") from error
-    except tifffile.TiffFileError as error:
-        raise DataError(f"{path} is not a TIFF stack: {error}") from error
-    if stack.ndim != 3:
-        raise DataError(f"{path} has {stack.ndim} axes; a stack of sections has three, (z, y, x)")
-    return stack
+        with open_volume(path) as volume:
+            return volume[:, :, :]
+    except InputError as error:
+        raise DataError(str(error)) from error
 
 
 @dataclass(frozen=True)
@@ -100,7 +108,7 @@ class CropSampler:
             if min(volume.raw.shape[1:]) < self.sampling.crop:
                 raise DataError(
                     f"crop is {self.sampling.crop}, sections of {volume.name} are {volume.raw.shape[1:]}; "
-                    "a crop must fit into a section"
+                    "a crop must fit into a section: give a smaller sampling.crop"
                 )
 
     def batch(self, step: int) -> Batch:

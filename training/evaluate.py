@@ -57,7 +57,7 @@ class TorchEngine:
     """A torch network as an engine, for scoring before it is exported.
 
     Attributes:
-        network: gives logits (n, 1, y, x); in evaluation mode.
+        network: gives logits (n, 1, y, x); in evaluation mode, on the CPU.
         footprint: its halo and stride.
     """
 
@@ -109,8 +109,14 @@ def segment(engine: Engine, volume: LabelledVolume, *, tta: bool = False) -> tup
 def equivariance_error(engine: Engine, section: NDArray[Any], *, tta: bool = False) -> float:
     """Largest ``|f(g x) - g f(x)|`` in probability over the 8 rotations and flips of a section (y, x).
 
-    The sides must be multiples of the stride, where an exactly equivariant network has an error of rounding.
+    At sides that are multiples of the stride, an exactly equivariant network has an error of rounding.
+
+    Raises:
+        ValueError: other sides.
     """
+    stride = engine.footprint.stride[1:]
+    if any(side % step for side, step in zip(section.shape, stride, strict=True)):
+        raise ValueError(f"section is {section.shape}; its sides must be multiples of the stride, {stride}")
     unit = Intensity(0.0, 1.0)
     upright = predict_array(engine, section[None], unit, tta=tta)
     errors = []

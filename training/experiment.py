@@ -14,36 +14,41 @@ Every variant trains in its own folder and resumes there, so a finished experime
 from __future__ import annotations
 
 import copy
-import tomllib
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from emboundary.training.config import ConfigError, TrainConfig, parse_table
+from emboundary.training.config import (
+    ConfigError,
+    Sections,
+    Strict,
+    TrainConfig,
+    parse_table,
+    read_table,
+    refuse_seen,
+    validated,
+)
 
 Scalar = bool | int | float | str | list[int]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class VariantConfig(_Strict):
+class VariantConfig(Strict):
     """What one variant changes: dotted keys of the base configuration."""
 
     label: str
     set: dict[str, Scalar]
 
 
-class ExperimentConfig(_Strict):
+class ExperimentConfig(Strict):
     """An experiment's file; ``set`` applies to every variant before the variant's own."""
 
     question: str
     base: str
-    sections: Annotated[tuple[int, int], Field(strict=False)]
-    set: dict[str, Scalar] = {}
+    sections: Sections
+    set: Annotated[dict[str, Scalar], Field(default_factory=dict)]
     variant: Annotated[tuple[VariantConfig, ...], Field(strict=False, min_length=1)]
 
 
@@ -53,6 +58,11 @@ class Variant:
 
     label: str
     config: TrainConfig
+
+    @property
+    def folder(self) -> str:
+        """Name of its run's folder."""
+        return "".join(c if c.isalnum() else "-" for c in self.label)
 
 
 @dataclass(frozen=True)
@@ -68,35 +78,37 @@ def load_experiment(path: Path) -> Experiment:
     """Read an experiment and build every variant's configuration.
 
     Raises:
-        ConfigError: an unreadable file, a key that does not exist, or scored sections that a variant trains on.
+        ConfigError: an unreadable file, a key that does not exist, labels that are not told apart, or scored
+            sections that a variant trains on.
     """
-    try:
-        config = ExperimentConfig.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-        base = tomllib.loads((path.parent / config.base).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"experiment {path}: {error.filename} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, ValidationError) as error:
-        raise ConfigError(f"experiment {path} is not valid: {str(error).splitlines()[0]}") from error
-    variants = tuple(
-        Variant(v.label, _vary(base, {**config.set, **v.set}, origin=f"{path}, variant {v.label!r}"))
-        for v in config.variant
-    )
-    for variant in variants:
-        first, stop = variant.config.data[0].sections
-        if first < config.sections[1] and config.sections[0] < stop:
-            raise ConfigError(
-                f"experiment {path}: scored sections {list(config.sections)} overlap the training sections "
-                f"{[first, stop]} of variant {variant.label!r}; a choice must be made on sections never trained on"
-            )
-    return Experiment(config.question, config.sections, variants)
+    config = validated(ExperimentConfig, read_table(path), origin=f"experiment {path}")
+    base = read_table(path.parent / config.base)
+    variants = []
+    for v in config.variant:
+        origin = f"experiment {path}, variant {v.label!r}"
+        variant = Variant(v.label, parse_table(_vary(base, {**config.set, **v.set}, origin=origin), origin=origin))
+        refuse_seen(variant.config, config.sections, origin=origin)
+        variants.append(variant)
+    folder, uses = Counter(v.folder for v in variants).most_common(1)[0]
+    if uses > 1:
+        raise ConfigError(
+            f"experiment {path}: {uses} variants have the folder {folder}; labels must differ in letters or digits"
+        )
+    return Experiment(config.question, config.sections, tuple(variants))
 
 
-def _vary(base: dict[str, Any], changes: dict[str, Scalar], *, origin: str) -> TrainConfig:
+def _vary(base: dict[str, Any], changes: dict[str, Scalar], *, origin: str) -> dict[str, Any]:
+    """A copy of a table with some of its dotted keys set; numbers among them count the items of a list."""
     table = copy.deepcopy(base)
     for dotted, value in changes.items():
         *parents, key = dotted.split(".")
-        inner = table
-        for parent in parents:
-            inner = inner[int(parent)] if isinstance(inner, list) else inner.setdefault(parent, {})
-        inner[key] = value
-    return parse_table(table, origin=origin)
+        inner: Any = table
+        try:
+            for parent in parents:
+                inner = inner[int(parent)] if isinstance(inner, list) else inner[parent]
+            inner[key] = value
+        except (KeyError, IndexError, TypeError, ValueError):
+            raise ConfigError(
+                f"{origin}: {dotted} leads nowhere in the base configuration; give a key of one of its tables"
+            ) from None
+    return table

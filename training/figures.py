@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -34,8 +35,8 @@ def score_curves(path: Path, comparison: Comparison, *, title: str) -> None:
     """Draw ROC and precision-recall curves side by side, each with its interesting corner enlarged."""
     figure = _figure(11.0, 5.0)
     roc, precision_recall = figure.subplots(1, 2)
-    styles = zip(comparison.rows, comparison.curves, _COLOURS, _STYLES, strict=False)
-    for row, curve, colour, style in styles:
+    looks = zip(cycle(_COLOURS), cycle(_STYLES), strict=False)
+    for row, curve, (colour, style) in zip(comparison.rows, comparison.curves, looks, strict=False):
         # Hundreds of thousands of thresholds draw no better than two thousand.
         some = np.unique(np.linspace(0, curve.threshold.size - 1, 2000).round().astype(int))
         look = {"color": colour, "linestyle": style, "linewidth": 1.4}
@@ -81,5 +82,5 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    # No date and no version inside, so that the same data gives the same bytes.
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+    # No date and no version inside, so that the same data gives the same bytes; PNG whatever the suffix.
+    figure.savefig(path, dpi=110, format="png", metadata={"Software": None})

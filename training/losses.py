@@ -10,15 +10,14 @@ from torch import Tensor
 def boundary_loss(logit: Tensor, target: Tensor, *, margin: int, boundary_weight: float) -> Tensor:
     """Mean binary cross entropy of the inner pixels of each crop.
 
-    ``mean_p w(p) [log(1 + exp(logit)) - target * logit]``, w = ``boundary_weight`` on boundary pixels, else 1.
+    ``mean_p w(p) [log(1 + exp(logit)) - target * logit]``, w = ``boundary_weight`` on boundary pixels, else 1;
+    computed in float32 whatever the logits' type.
 
     Args:
-        logit: of the network, (N, 1, H, W).
-        target: 1 = boundary, else 0, same shape.
+        logit: (N, 1, H, W).
+        target: of the same shape, 1 = boundary, else 0.
         margin: outer pixels left out on each side, where the network saw zero padding.
         boundary_weight: 1 for the unweighted mean.
-
-    Computed in float32 whatever the logits' type.
     """
     height, width = logit.shape[-2:]
     inner = (..., slice(margin, height - margin), slice(margin, width - margin))

@@ -20,7 +20,7 @@ def training_progress(label: str, console: Console) -> Iterator[Callable[[StepRe
         yield lambda report: _line(label, report, console)
         return
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("loss {task.fields[loss]:.4f}"),
@@ -44,5 +44,6 @@ def _line(label: str, report: StepReport, console: Console) -> None:
             f"{label}: step {report.step} of {report.steps}, loss {report.recent_loss:.4f}, "
             f"{report.steps_per_second:.2f} steps/s",
             highlight=False,
+            markup=False,
             soft_wrap=True,
         )

@@ -14,12 +14,17 @@ import torch
 from torch import Tensor, nn
 
 from emboundary.model.inception import Segmenter
+from emboundary.service.errors import EmboundaryError
 from emboundary.training.checkpoint import TrainState, load_checkpoint, save_checkpoint
 from emboundary.training.config import OptimiserConfig, TrainConfig
 from emboundary.training.data import CropSampler, LabelledVolume
 from emboundary.training.losses import boundary_loss
 
 CHECKPOINT = "checkpoint.pt"
+
+
+class DivergenceError(EmboundaryError):
+    """A training whose loss is no longer a finite number."""
 
 
 @dataclass(frozen=True)
@@ -64,19 +69,21 @@ def train(
     """Train to ``config.optimiser.steps``, resuming from ``folder/checkpoint.pt`` where there is one.
 
     Args:
-        config: the run.
-        volumes: what its data name.
-        folder: where the checkpoint is kept.
+        config: the network and how it learns.
+        volumes: what it learns from, as ``load_volume`` gives it.
+        folder: of the checkpoint; made if it is missing.
         device: where the network is.
-        checkpoint_every: steps between checkpoints.
+        checkpoint_every: steps between checkpoints; the last step always writes one.
         report: called after every step.
-        stop_after: leave, with a checkpoint, once this many steps are done (interrupted runs, tests).
+        stop_after: leave, with a checkpoint, once this many steps are done; None: at the last.
 
-    Returns the final state; ``state.average`` is the network to use.
+    Returns:
+        The final state; ``state.average``, in evaluation mode, is the network to use.
 
     Raises:
         CheckpointError: the checkpoint is damaged or of another configuration.
-        FloatingPointError: the loss is no longer finite.
+        DivergenceError: the loss is no longer finite.
+        OutputError: the checkpoint cannot be written.
     """
     state = new_state(config, device)
     checkpoint = folder / CHECKPOINT
@@ -84,14 +91,17 @@ def train(
     if checkpoint.exists():
         load_checkpoint(checkpoint, state, identity)
     sampler = CropSampler(volumes, config.sampling, config.augment, config.seed)
-    last = min(config.optimiser.steps, stop_after or config.optimiser.steps)
+    last = config.optimiser.steps if stop_after is None else min(stop_after, config.optimiser.steps)
     first, started = state.step, time.perf_counter()
     while state.step < last:
         batch = sampler.batch(state.step)
         image, target = (torch.from_numpy(a).to(device) for a in (batch.image, batch.target))
         loss = _step(config, state, image, target)
         if not math.isfinite(loss):
-            raise FloatingPointError(f"loss is {loss} at step {state.step}; lower optimiser.learning_rate")
+            raise DivergenceError(
+                f"loss is {loss} at step {state.step} with optimiser.learning_rate {config.optimiser.learning_rate:g}; "
+                "it must be finite: lower the learning rate, and give another --out"
+            )
         state.losses.append(loss)
         state.step += 1
         speed = (state.step - first) / (time.perf_counter() - started)
@@ -118,7 +128,7 @@ def _step(config: TrainConfig, state: TrainState, image: Tensor, target: Tensor)
 
 
 def learning_rate(config: OptimiserConfig, step: int) -> float:
-    """Linear warm-up to the peak, then half a cosine down to zero at the last step."""
+    """Linear warm-up to the peak, then half a cosine that reaches zero behind the last step."""
     warm = max(1, round(config.warmup * config.steps))
     if step < warm:
         return config.learning_rate * (step + 1) / warm
