@@ -28,14 +28,14 @@ def membranes(shape: tuple[int, int, int], *, seed: int, cell: float = 24.0) -> 
     depth, height, width = shape
     count = max(4, round((height + 2 * cell) * (width + 2 * cell) / cell**2))
     points = rng.uniform(-cell, [height + cell, width + cell], size=(count, 2))
-    grid = np.stack(np.mgrid[:height, :width], axis=-1).reshape(-1, 2)
+    grid = np.indices((height, width)).reshape(2, -1).T
     raw, target = np.empty(shape, np.uint8), np.empty(shape, np.uint8)
     for z in range(depth):
         nearest, _ = spatial.cKDTree(points).query(grid, k=2)
         gap = (nearest[:, 1] - nearest[:, 0]).reshape(height, width)
         membrane = gap < 2.5
         blobs = ndimage.gaussian_filter(rng.standard_normal((height, width)), 3.0) > 0.12
-        light = 160.0 - 90.0 * ndimage.gaussian_filter(membrane.astype(float), 0.7) - 50.0 * (blobs & ~membrane)
+        light = 160.0 - 90.0 * ndimage.gaussian_filter(membrane.astype(float), 0.7) - 80.0 * (blobs & ~membrane)
         noise = ndimage.gaussian_filter(rng.standard_normal((height, width)), 0.6) * 18.0
         raw[z] = np.clip(light + noise, 0, 255).round()
         target[z] = membrane * np.uint8(255)
@@ -47,4 +47,4 @@ def write_stack(folder: Path, shape: tuple[int, int, int], *, seed: int) -> None
     """Write ``raw.tif`` and ``membranes.tif`` (zlib, axes ZYX) into an existing folder."""
     raw, target = membranes(shape, seed=seed)
     for name, stack in (("raw.tif", raw), ("membranes.tif", target)):
-        tifffile.imwrite(folder / name, stack, compression="zlib", metadata={"axes": "ZYX"})
+        tifffile.imwrite(folder / name, stack, photometric="minisblack", compression="zlib", metadata={"axes": "ZYX"})
