@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -81,6 +82,8 @@ def test_an_interrupted_demo_takes_its_service_along(repository: Path, tmp_path:
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"EMBOUNDARY_REPOSITORY": str(repository)},
+        # A shell starts its background jobs with SIGINT ignored, and this suite may be one.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stderr is not None
     url = next(line for line in process.stderr if "http://" in line).split()[-1]
