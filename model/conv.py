@@ -25,7 +25,6 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from emboundary.model.group_conv import coset_max
 from emboundary.model.groups import C2, C4, D4, act
 
 # The outer entries of a 3 x 3 kernel in reading order, walked counter-clockwise from the upper left.
@@ -105,6 +104,3 @@ class KernelOrbitConv2d(nn.Module):
         conv = nn.Conv2d(weight.shape[1], weight.shape[0], self.kernel, 1, self.kernel // 2, bias=False)
         conv.weight.data.copy_(weight)
         return conv
-
-
-__all__ = ["KernelOrbitConv2d", "coset_max", "d4_elements", "flips", "rotations"]

@@ -128,7 +128,7 @@ class Stem(nn.Module):
         group, image = spec.group, Fields(trivial=1)
         width = spec.stem // group.order
         maxout = spec.maxout if spec.symmetry == "d4" else "none"
-        self.skip_maxout, self.skip_orbits = group.order, maxout != "skip"
+        self.maxout, self.order = maxout, group.order
         if spec.symmetry == "paper":
             self.first = _orbit_unit(KernelOrbitConv2d(1, width, 3, rotations(spec.angles, 3)), width)
             self.second = _orbit_unit(KernelOrbitConv2d(width, width, 3, flips(3)), width)
@@ -147,10 +147,10 @@ class Stem(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         trunk: Tensor = self.second(self.first(x))
-        if not self.skip_fields.trivial or self.skip_fields == self.trunk_fields:
+        if self.maxout not in ("skip", "beside"):
             return trunk, trunk
-        invariant = coset_max(trunk, self.skip_maxout)
-        return trunk, torch.cat([trunk, invariant], dim=1) if self.skip_orbits else invariant
+        invariant = coset_max(trunk, self.order)
+        return trunk, invariant if self.maxout == "skip" else torch.cat([trunk, invariant], dim=1)
 
 
 def _orbit_unit(conv: KernelOrbitConv2d, width: int) -> Unit:
