@@ -7,9 +7,8 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from functools import partial
+from contextlib import ExitStack, closing, contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 
 import httpx
@@ -57,17 +56,30 @@ def test_it_says_where_it_serves_and_stops_when_told(repository: Path, number: s
 
 def test_requests_in_flight_are_answered_before_it_stops(repository: Path) -> None:
     body = encode(np.random.default_rng(0).integers(0, 256, (4, 256, 256)).astype(np.uint8), MediaType.NPY)
-    with serving(repository) as (process, line), ThreadPoolExecutor(3) as pool:
+    with serving(repository) as (process, line):
         url = line.split()[4]
-        asked = partial(httpx.post, f"{url}/v1/predict?tta=true", content=body, timeout=60)
-        answers = [pool.submit(asked, headers={"Content-Type": MediaType.NPY}) for _ in range(3)]
-        while httpx.post(f"{url}/v1/predict", headers={"Content-Type": MediaType.NPY}).status_code != 400:
-            pass  # an empty body is refused as soon as connections are served
-        process.send_signal(signal.SIGTERM)
-        assert [answer.result().status_code for answer in answers] == [200, 200, 200]
+        with ExitStack() as stack:
+            asked = [stack.enter_context(closing(_go_ahead(url, len(body)))) for _ in range(3)]
+            process.send_signal(signal.SIGTERM)
+            for connection in asked:
+                connection.send(body)
+            answers = [stack.enter_context(connection.getresponse()) for connection in asked]
+            assert [(answer.status, len(answer.read())) for answer in answers] == [(200, len(body))] * 3
         assert process.wait(60) == 0
         with pytest.raises(httpx.ConnectError):
             httpx.get(f"{url}/health/live")
+
+
+def _go_ahead(url: str, length: int) -> HTTPConnection:
+    # "100 Continue" is sent when the service reads the body: from then on the request is in flight for certain.
+    connection = HTTPConnection(url.removeprefix("http://"), timeout=60)
+    connection.putrequest("POST", "/v1/predict?tta=true")
+    for name, value in {"Content-Type": MediaType.NPY, "Content-Length": length, "Expect": "100-continue"}.items():
+        connection.putheader(name, str(value))
+    connection.endheaders()
+    go_ahead = b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert connection.sock.recv(len(go_ahead), socket.MSG_WAITALL) == go_ahead
+    return connection
 
 
 def test_a_port_in_use_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
