@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from emboundary.model.repository import DEFAULT_MODEL, ZOO, ModelError, list_models, load_model
+from emboundary.service.errors import first_line
 
 State = Literal["ok", "note", "failed"]
 
@@ -92,7 +93,7 @@ def check_runtime() -> Finding:
         providers = importlib.import_module("onnxruntime").get_available_providers()
     except Exception as error:  # a damaged installation fails in any way
         return Finding(
-            "ONNX Runtime", "failed", f"{name} {found}: {_line(error)}", f"pip install --force-reinstall {name}"
+            "ONNX Runtime", "failed", f"{name} {found}: {first_line(error)}", f"pip install --force-reinstall {name}"
         )
     short = ", ".join(provider.removesuffix("ExecutionProvider") for provider in providers)
     return Finding("ONNX Runtime", "ok", f"{name} {found} for {short}")
@@ -138,7 +139,7 @@ def check_inference(repository: Path) -> Finding:
 
         reason = run_default_model(repository)
     except Exception as error:  # whatever keeps a model from running is what this check is for
-        return Finding("inference", "failed", _line(error), "mend what failed above")
+        return Finding("inference", "failed", first_line(error), "mend what failed above")
     return Finding("inference", "ok", reason)
 
 
@@ -171,9 +172,5 @@ def _provider_fault() -> str:
         ctypes.CDLL(str(folder / "libonnxruntime_providers_shared.so"), mode=ctypes.RTLD_GLOBAL)
         ctypes.CDLL(str(folder / "libonnxruntime_providers_cuda.so"))
     except OSError as error:
-        return _line(error)
+        return first_line(error)
     return ""
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

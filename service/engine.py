@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from emboundary.model.description import METADATA_KEY, ModelDescription, Precision, TensorDescription
 from emboundary.model.geometry import Footprint
 from emboundary.model.repository import DEFAULT_MODEL, ZOO, ModelEntry, ModelError, load_model
-from emboundary.service.errors import DeviceError, ModelUnavailableError, UsageError
+from emboundary.service.errors import DeviceError, ModelUnavailableError, UsageError, first_line
 
 Images = NDArray[np.float32]
 Device = Literal["auto", "cpu", "cuda"]
@@ -122,7 +122,7 @@ class OnnxEngine:
                 )
             except Exception as error:  # the runtime's exceptions share no narrower base
                 raise DeviceError(
-                    f"{self.device} failed on images of shape {images.shape}: {_first_line(error)}; "
+                    f"{self.device} failed on images of shape {images.shape}: {first_line(error)}; "
                     "if memory ran out, give a smaller --tile"
                 ) from error
         result: Images = probability
@@ -138,7 +138,7 @@ def find_model(name_or_path: str | Path = DEFAULT_MODEL, repository: Path = ZOO)
     try:
         return load_model(name_or_path, repository)
     except (ModelError, OSError) as error:
-        raise ModelUnavailableError(_first_line(error)) from error
+        raise ModelUnavailableError(first_line(error)) from error
 
 
 def _cpu_session(entry: ModelEntry, reason: str = "CPU, as asked") -> tuple[Any, str]:
@@ -158,7 +158,7 @@ def _cuda_session(entry: ModelEntry, reason: str = "GPU, as asked") -> tuple[Any
         session = _session(entry, [(_CUDA, _CUDA_OPTIONS)], options)
     except ModelUnavailableError as error:
         _cpu_session(entry)  # a damaged file fails here as well, and is then no matter of the device
-        raise _NoCudaError(f"no session starts on it ({_first_line(error.__cause__ or error)})") from error
+        raise _NoCudaError(f"no session starts on it ({first_line(error.__cause__ or error)})") from error
     if _CUDA not in session.get_providers():
         raise _NoCudaError(f"ONNX Runtime fell back to {session.get_providers()[0]}")
     _prove(session, entry.description)
@@ -185,7 +185,7 @@ def _prove(session: Any, description: ModelDescription) -> None:
     try:
         session.run(None, {description.input.name: np.zeros((1, 1, y, x), np.float32)})
     except Exception as error:  # the runtime's exceptions share no narrower base
-        raise _NoCudaError(f"a first run on it fails ({_first_line(error)})") from error
+        raise _NoCudaError(f"a first run on it fails ({first_line(error)})") from error
 
 
 _CUDA = "CUDAExecutionProvider"
@@ -210,7 +210,7 @@ def _session(entry: ModelEntry, providers: list[Any], options: Any) -> Any:
     try:
         session = ort.InferenceSession(str(entry.path), options, providers=providers)
     except Exception as error:  # the runtime's exceptions share no narrower base
-        reason = _first_line(error)
+        reason = first_line(error)
         raise ModelUnavailableError(f"{entry.path} is not a model that ONNX Runtime can load: {reason}") from error
     _check_file(session, entry)
     return session
@@ -253,7 +253,3 @@ def _signature(tensor: Any) -> tuple[str, str, tuple[bool, ...], int]:
 
 def _expected(tensor: TensorDescription, channels: int) -> tuple[str, str, tuple[bool, ...], int]:
     return tensor.name, "tensor(float)", tuple(axis != "c" for axis in tensor.axes), channels
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -38,3 +38,8 @@ class DeviceError(EmboundaryError):
 
 class RemoteError(EmboundaryError):
     """A server that cannot be reached, or that refused a request."""
+
+
+def first_line(error: BaseException) -> str:
+    """What a library's exception says, fit to stand inside a message; its type where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

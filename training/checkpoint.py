@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from emboundary.model.inception import Segmenter
-from emboundary.service.errors import EmboundaryError
+from emboundary.service.errors import EmboundaryError, first_line
 from emboundary.training.storing import storing
 
 _PARTS = ("config", "network", "average", "optimiser", "step", "losses")
@@ -60,7 +60,7 @@ def load_checkpoint(path: Path, state: TrainState, config_json: str) -> None:
         stored = torch.load(path, weights_only=True, map_location="cpu")
         config, network, average, optimiser, step, losses = (stored[part] for part in _PARTS)
     except Exception as error:  # torch raises half a dozen unrelated types for a damaged file
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise CheckpointError(f"{path} cannot be read as a checkpoint: {reason}; delete it to start over") from error
     if config != config_json:
         raise CheckpointError(

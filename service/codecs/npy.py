@@ -11,6 +11,7 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from emboundary.service.codecs.errors import MalformedBodyError, UnsupportedImageError, refuse_large
+from emboundary.service.errors import first_line
 
 _READERS = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
 _COLOUR_CHANNELS = (3, 4)
@@ -33,7 +34,7 @@ def decode(body: bytes, limit: int) -> tuple[NDArray[Any], str]:
     except KeyError:
         raise MalformedBodyError("the npy file is of an unknown version; write it with numpy.save") from None
     except Exception as error:  # the header is evaluated as a Python literal, which fails in many ways
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise MalformedBodyError(f"the body is no npy file ({reason}); write it with numpy.save") from error
     if dtype.hasobject or dtype.names is not None or dtype.subdtype is not None or dtype.itemsize == 0:
         raise UnsupportedImageError(f"the npy file holds {dtype}; it must hold plain numbers: convert it")

@@ -11,7 +11,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from emboundary.service.codecs.errors import MalformedBodyError, UnsupportedImageError, refuse_large
-from emboundary.service.errors import InputError
+from emboundary.service.errors import InputError, first_line
 from emboundary.service.volumes.tiff_input import refuse_truncated
 
 _PAGES_AS_SECTIONS = str.maketrans({"I": "Z", "Q": "Z"})
@@ -37,7 +37,7 @@ def decode(body: bytes, limit: int) -> tuple[NDArray[Any], str]:
     except InputError:
         raise
     except Exception as error:  # a damaged TIFF fails anywhere inside tifffile or a codec
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise MalformedBodyError(
             f"the TIFF cannot be read ({reason}); it is truncated or damaged: send it whole"
         ) from error

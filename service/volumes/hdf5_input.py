@@ -7,7 +7,7 @@ from typing import Any
 
 import h5py
 
-from emboundary.service.errors import InputError
+from emboundary.service.errors import InputError, first_line
 from emboundary.service.volumes.axes import Axis
 from emboundary.service.volumes.source import Source, unchunked
 
@@ -62,7 +62,7 @@ def _open_file(path: Path) -> h5py.File:
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; check the path") from None
     except OSError as error:
-        raise InputError(f"{path} cannot be opened as HDF5: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{path} cannot be opened as HDF5: {first_line(error)}") from error
 
 
 def _axes(dataset: h5py.Dataset) -> tuple[Axis, ...]:

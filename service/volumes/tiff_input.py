@@ -16,7 +16,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from emboundary.service.errors import InputError
+from emboundary.service.errors import InputError, first_line
 from emboundary.service.volumes.source import Key, Source, unchunked
 from emboundary.service.volumes.tiff_axes import read_axes
 
@@ -43,7 +43,7 @@ def open_tiff(path: Path) -> Source:
             raise
         except Exception as error:  # a damaged directory fails anywhere inside tifffile
             file.close()
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = first_line(error)
             raise InputError(f"{path} is a damaged TIFF: {reason}; copy or export it again") from error
 
 

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from emboundary.service.errors import InputError
+from emboundary.service.errors import InputError, first_line
 from emboundary.service.intensity import refuse_non_finite
 from emboundary.service.volumes.axes import SpaceAxes, Triple, assign
 from emboundary.service.volumes.source import Key, Source
@@ -84,7 +84,7 @@ class Volume:
         except MemoryError:
             raise
         except Exception as error:  # every codec has exceptions of its own
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = first_line(error)
             raise InputError(
                 f"{self.where} cannot be read at {_show(key)}: {reason}; it is damaged or truncated: copy or export it "
                 "again"

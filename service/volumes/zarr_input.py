@@ -13,7 +13,7 @@ from zarr.abc.store import Store
 from zarr.errors import GroupNotFoundError, NodeNotFoundError
 from zarr.storage import FsspecStore, LocalStore
 
-from emboundary.service.errors import InputError
+from emboundary.service.errors import InputError, first_line
 from emboundary.service.volumes.axes import Axis, canonical_unit
 from emboundary.service.volumes.source import Source
 
@@ -37,7 +37,7 @@ def open_zarr(where: str) -> Source:
             f"{where} holds neither a Zarr array nor a Zarr group; give the folder that has its metadata"
         ) from None
     except Exception as error:  # metadata can be wrong in as many ways as there are codecs and stores
-        raise InputError(f"{where} cannot be opened as Zarr: {_first_line(error)}") from error
+        raise InputError(f"{where} cannot be opened as Zarr: {first_line(error)}") from error
     if isinstance(node, zarr.Array):
         names = getattr(node.metadata, "dimension_names", None) or [None] * node.ndim
         return _source(where, node, tuple(Axis((name or "").lower()) for name in names))
@@ -50,7 +50,7 @@ def _store(where: str) -> Store:
     try:
         return FsspecStore.from_url(where, read_only=True)
     except (ImportError, ValueError, OSError) as error:
-        raise InputError(f"{where} cannot be opened: {_first_line(error)}") from error
+        raise InputError(f"{where} cannot be opened: {first_line(error)}") from error
 
 
 def _open_image(where: str, group: zarr.Group) -> Source:
@@ -108,7 +108,3 @@ def _transform(described: Any, ndim: int) -> tuple[list[float], list[float]]:
 
 def _source(where: str, array: zarr.Array[Any], axes: tuple[Axis, ...]) -> Source:
     return Source(where, array, array.chunks, axes)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
