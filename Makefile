@@ -2,15 +2,18 @@
 PYTHON ?= python3
 SERVING := .venv
 TESTING := .venv-test
+CONTENDERS := .venv-contenders
+BENCHMARKS := tests/benchmarks
 SOURCES := $(shell find model service training -type f -not -name '*.pyc')
 # Only real problems of an installation are worth a line.
 PIP_INSTALL := bin/python -m pip install -qq --disable-pip-version-check
 
-.PHONY: help demo test clean
+.PHONY: help demo test campaign clean
 
 help:
 	@echo "make demo   map the bundled sample with the bundled models; results in demo/"
 	@echo "make test   check style, types and imports, and run the suite"
+	@echo "make campaign DATA=STACK.tif   run kills, fuzzing and benchmarks at full length; results in docs/benchmarks"
 	@echo "make clean  remove the environments and what was built"
 
 demo: $(SERVING)/installed
@@ -22,6 +25,17 @@ test: $(TESTING)/installed
 	$(TESTING)/bin/mypy
 	$(TESTING)/bin/lint-imports
 	$(TESTING)/bin/pytest -q
+
+# Hours, and most of a machine.  Without DATA only what needs no real sections.
+campaign: $(TESTING)/installed $(if $(DATA),$(CONTENDERS)/installed)
+	$(TESTING)/bin/python $(BENCHMARKS)/campaign.py
+	$(TESTING)/bin/python $(BENCHMARKS)/memory.py
+ifdef DATA
+	$(TESTING)/bin/python $(BENCHMARKS)/pipeline.py --data $(DATA)
+	$(TESTING)/bin/python $(BENCHMARKS)/copying.py --data $(DATA)
+	$(CONTENDERS)/bin/python $(BENCHMARKS)/contenders.py --data $(DATA)
+endif
+	$(TESTING)/bin/python $(BENCHMARKS)/tables.py
 
 # What serving needs, and no torch.
 $(SERVING)/installed: pyproject.toml constraints.txt $(SOURCES)
@@ -38,8 +52,16 @@ $(TESTING)/installed: pyproject.toml constraints.txt tests/constraints.txt
 	@$(TESTING)/$(PIP_INSTALL) -c tests/constraints.txt -e '.[cpu,train,dev]'
 	@touch $@
 
+# MONAI and nnU-Net want much that nothing else here needs.
+$(CONTENDERS)/installed: pyproject.toml constraints.txt $(BENCHMARKS)/contenders.txt
+	$(call make_environment,$(CONTENDERS))
+	@echo "installing emboundary, MONAI and nnU-Net into $(CONTENDERS)..."
+	@$(CONTENDERS)/$(PIP_INSTALL) torch==2.13.0
+	@$(CONTENDERS)/$(PIP_INSTALL) -c constraints.txt -r $(BENCHMARKS)/contenders.txt -e '.[cpu]'
+	@touch $@
+
 clean:
-	rm -rf $(SERVING) $(TESTING) build emboundary.egg-info
+	rm -rf $(SERVING) $(TESTING) $(CONTENDERS) build emboundary.egg-info
 
 define make_environment
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

@@ -1,0 +1,195 @@
+"""Write docs/benchmarks/README.md from the JSON files beside it; ``--check`` only says whether it is up to date."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parents[2] / "docs" / "benchmarks"
+Row = Sequence[object]
+Result = dict[str, Any]
+
+HEAD = """# Benchmarks and campaigns
+
+Written by `python tests/benchmarks/tables.py` from the JSON files in this folder, which `make campaign DATA=...` makes
+anew; every figure below comes from them.  DATA is a TIFF stack of real sections (here: stack 2 of the VNC data).
+Contenders take turns in processes of their own; times are the median over the rounds (least to most), ratios are taken
+within a round.
+"""
+
+
+def table(head: Sequence[str], rows: Sequence[Row]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *([str(cell) for cell in row] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def seconds(spread: dict[str, float]) -> str:
+    return f"{spread['median']:.2f} ({spread['min']:.2f} to {spread['max']:.2f})"
+
+
+def times(spread: dict[str, float]) -> str:
+    return f"{spread['median']:.3f} ({spread['min']:.3f} to {spread['max']:.3f})"
+
+
+def mb(count: float) -> str:
+    return f"{count / 1e6:,.0f} MB"
+
+
+def shape(extents: Sequence[int]) -> str:
+    return " x ".join(map(str, extents))
+
+
+def million(voxels: float) -> str:
+    return f"{voxels / 1e6:.2f}" if voxels < 1e7 else f"{voxels / 1e6:.0f}"
+
+
+def pipeline(found: Result) -> str:
+    took = found["seconds"]
+    rows = [
+        ["`emboundary predict`, TIFF to OME-Zarr", seconds(took["predict"]), times(found["predict_over_bare"])],
+        ["bare session, the same tiles from memory", seconds(took["bare"]), "1"],
+        ["bare session, whole sections in one pass", seconds(took["whole"]), ""],
+    ]
+    return (
+        f"{shape(found['shape'])} voxels, {found['rounds']} rounds.  `predict` runs at "
+        f"{million(found['voxels_per_second'])} million voxels/s; {found['start_seconds']['median']:.1f} s more pass "
+        "before INPUT is opened and after the last byte is stored (imports, loading the model).\n\n"
+        + table(["", "seconds", "of the bare session"], rows)
+        + f"\nImages given to the session: {', '.join(shape(s) for s in found['tiles'])}.  Against whole sections: "
+        f"`predict` {times(found['predict_over_whole'])}, the bare session over tiles "
+        f"{times(found['bare_over_whole'])}, pixels {found['pixels_over_whole']:.3f}.\n"
+    )
+
+
+def copying(found: Result) -> str:
+    rows = [
+        [
+            name,
+            seconds(spread),
+            million(found["voxels_per_second"][name]),
+            times(found["pipeline_over"][name]) if name in found["pipeline_over"] else "",
+            mb(found["peak_bytes"][name]),
+        ]
+        for name, spread in found["seconds"].items()
+    ]
+    same = "equals" if found["same"] else "DIFFERS FROM"
+    return (
+        f"{shape(found['shape'])} voxels of uint8 in chunks of {shape(found['chunk'])}, {found['threads']} threads, "
+        f"{found['rounds']} rounds; the identity engine's map {same} its input.\n\n"
+        + table(["", "seconds", "million voxels/s", "pipeline's time over this one's", "peak memory"], rows)
+    )
+
+
+def memory(found: Result) -> str:
+    rows = [
+        [
+            f"{row['volume']}, {row['voxels']} voxels",
+            f"{row['size']} ({shape(row['shape'])})",
+            mb(row["peak_bytes"]),
+            f"{row['over_small']:.3f}" if "over_small" in row else "",
+            f"{row['seconds']:.0f}",
+        ]
+        for row in found["rows"]
+    ]
+    within = "All stay" if found["within_bound"] else "NOT ALL STAY"
+    return f"{within} under {mb(found['bound_bytes'])}.\n\n" + table(
+        ["volume", "size", "peak memory", "over the small one", "seconds"], rows
+    )
+
+
+def contenders(found: Result) -> str:
+    rows = [
+        [
+            row["contender"],
+            seconds(row["seconds"]),
+            times(row["times_ours"]),
+            mb(row["peak_bytes"]),
+            mb(row["peak_bytes"] - row["before_bytes"]),
+            f"{row['seam_error']:.1e}",
+            f"{row['share_above_1e-3']:.2%}",
+        ]
+        for row in found["rows"]
+    ]
+    head = [
+        "",
+        "seconds",
+        f"over emboundary, window {found['window']}",
+        "peak memory",
+        "of it, for the run",
+        "seam error",
+        "voxels off by > 0.001",
+    ]
+    return (
+        f"{shape(found['shape'])} voxels, windows of {found['window']} x {found['window']}, {found['rounds']} rounds, "
+        "one ONNX Runtime session for all.  MONAI and nnU-Net were given sections already reflected at their borders, "
+        "without which their error there would be larger.  Seam error: largest difference in probability from the "
+        "whole section in one pass.  nnU-Net adds up in half precision, which is part of its error.\n\n"
+        + table(head, rows)
+    )
+
+
+def campaigns(found: Result) -> str:
+    rows = []
+    for campaign in found["campaigns"]:
+        for test in campaign["tests"]:
+            counted = {k: v for k, v in test.items() if k not in ("test", "ended", "seconds")}
+            rows.append(
+                [
+                    f"`{campaign['file'].removeprefix('tests/')}`: {test['test']}",
+                    test["ended"],
+                    f"{test['seconds']:.0f}",
+                    ", ".join(f"{name}: {value}" for name, value in counted.items()),
+                ]
+            )
+    ended = Counter(row[1] for row in rows)
+    total = ", ".join(f"{count} {how}" for how, count in ended.items())
+    return f"{total}.\n\n" + table(["test at full length", "ended", "seconds", "counted"], rows)
+
+
+SECTIONS = {
+    "pipeline": ("What a run costs beside its network", pipeline),
+    "copying": ("The pipeline without a network, against a plain zarr-python copy", copying),
+    "memory": ("Peak memory", memory),
+    "contenders": ("Side by side with MONAI and nnU-Net", contenders),
+    "campaigns": ("Campaigns", campaigns),
+}
+
+
+def page(folder: Path) -> str:
+    """The whole page."""
+    parts = [HEAD]
+    for name, (title, write) in SECTIONS.items():
+        path = folder / f"{name}.json"
+        if not path.exists():
+            continue
+        found = json.loads(path.read_text())
+        machine = found["machine"]
+        packages = ", ".join(f"{package} {version}" for package, version in machine["packages"].items())
+        parts.append(
+            f"## {title}\n\n{write(found)}\n<sub>{found['measured']}; {machine['cpu']}, {machine['cores']} cores, "
+            f"{machine['memory_gib']} GiB; Python {machine['python']}, {packages}.</sub>\n"
+        )
+    return "\n".join(parts)
+
+
+def main() -> int:
+    """Write the page, or compare it; 1 if it is out of date."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true")
+    given = parser.parse_args()
+    target = RESULTS / "README.md"
+    wanted = page(RESULTS)
+    if given.check:
+        return int(not target.exists() or target.read_text() != wanted)
+    target.write_text(wanted)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
