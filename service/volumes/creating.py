@@ -1,25 +1,37 @@
-"""Create the output that a path asks for by its suffix."""
+"""Begin, or go on with, the output that a path asks for by its suffix."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from emboundary.model.geometry import Triple
 from emboundary.service.errors import OutputError, UsageError
 from emboundary.service.probabilities import Dtype
+from emboundary.service.volumes.hdf5_output import Hdf5Output
 from emboundary.service.volumes.output import MapSpec, Output
+from emboundary.service.volumes.place import clear_published
 from emboundary.service.volumes.png_output import PngOutput
 from emboundary.service.volumes.tiff_output import TiffOutput
 from emboundary.service.volumes.zarr_output import ZarrOutput
 
-_OUTPUTS: dict[str, type[Output]] = {".zarr": ZarrOutput, ".tif": TiffOutput, ".tiff": TiffOutput, ".png": PngOutput}
+_OUTPUTS: dict[str, Callable[..., Output]] = {
+    ".zarr": ZarrOutput,
+    ".tif": TiffOutput,
+    ".tiff": TiffOutput,
+    ".h5": Hdf5Output,
+    ".hdf5": Hdf5Output,
+    ".png": PngOutput,
+}
 
 
 def check_output(path: Path, shape: Triple, dtype: Dtype, *, overwrite: bool = False) -> None:
-    """Refuse early, before anything is computed, what ``create_output`` would refuse.
+    """Refuse early, before anything is computed, what cannot be stored.
+
+    What a run left that was killed after its map had its name is removed on the way.
 
     Args:
-        path: where the map shall stand; ``.zarr``, ``.tif``, ``.tiff`` or ``.png``.
+        path: where the map shall stand; ``.zarr``, ``.tif``, ``.tiff``, ``.h5``, ``.hdf5`` or ``.png``.
         shape: of the map (z, y, x), in voxels.
         dtype: of the map.
         overwrite: whether a map that exists may be replaced.
@@ -37,21 +49,22 @@ def check_output(path: Path, shape: Triple, dtype: Dtype, *, overwrite: bool = F
         )
     if not path.parent.is_dir():
         raise OutputError(f"folder {path.parent} of OUTPUT {path} does not exist; create it first")
+    clear_published(path)
     if not overwrite and (path.exists() or path.is_symlink()):
         raise OutputError(
             f"OUTPUT {path} exists; move it away, or give --overwrite to replace it once the new map is whole"
         )
 
 
-def create_output(path: Path, spec: MapSpec, *, overwrite: bool = False) -> Output:
-    """Begin a map; nothing stands at ``path`` before its ``commit``.
+def open_map(data: Path, spec: MapSpec, *, resume: bool) -> Output:
+    """Create a map at a path, or go on with the one that a killed run left there.
 
-    Use it as a context: without ``commit`` inside, everything written is removed again.
+    Args:
+        data: where it stands while it is written; its suffix chooses the format.
+        spec: of the map; when resuming, the one that it was begun with.
+        resume: whether to go on; otherwise what is there is removed.
 
     Raises:
-        UsageError: an unknown suffix, or a map that the format cannot hold.
-        OutputError: a parent folder that does not exist, an OUTPUT that does, another run that writes the same
-            OUTPUT, or a file system that refuses.
+        OutputError: a file system that refuses, or nothing to go on with.
     """
-    check_output(path, spec.shape, spec.dtype, overwrite=overwrite)
-    return _OUTPUTS[path.suffix](path, spec, overwrite=overwrite)
+    return _OUTPUTS[data.suffix](data, spec, resume=resume)

@@ -1,33 +1,29 @@
-"""Maps on disk that look whole only when they are.
+"""Maps on disk, written block by block in any order, and gone on with after a kill.
 
-A map is written inside a hidden folder ``.NAME.partial`` beside its final place, made durable, and renamed in one
-step by ``commit``.  What an earlier run left there, killed before its commit, is replaced.
+An output knows one file or folder, wherever that stands; its name, its lock and its ledger are those of ``place``.
 """
 
 from __future__ import annotations
 
 import ctypes
-import errno
-import fcntl
 import os
-import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emboundary.model.geometry import Box, Triple
-from emboundary.service.errors import OutputError
+from emboundary.service.errors import UsageError
 from emboundary.service.probabilities import Dtype, to_stored
 from emboundary.service.volumes.axes import UNCALIBRATED, SpaceAxes
+from emboundary.service.volumes.layout import Level, default_chunk, plan_levels
+from emboundary.service.volumes.place import final_path, storing
 
-Map = NDArray[np.float32]
+OmeZarr = Literal["0.4", "0.5"]
 
 
 @dataclass(frozen=True)
@@ -37,82 +33,117 @@ class MapSpec:
     Attributes:
         shape: (z, y, x) in voxels.
         dtype: ``uint8`` stores round(255 p); floats store p.
-        chunks: (z, y, x) of the parts that are stored at once, where the format has such.
         axes: name, scale, unit and origin of z, y and x.
         provenance: how the map was made, stored with it; JSON values.
+        levels: resolutions, of which formats without a pyramid store the first; without any, one level of default
+            chunks.
+        ome_zarr: version of a ``.zarr``: 0.5 is Zarr v3, 0.4 is Zarr v2, which knows no shards.
+
+    Raises:
+        UsageError: shards in OME-Zarr 0.4.
     """
 
     shape: Triple
     dtype: Dtype = "uint8"
-    chunks: Triple = (1, 512, 512)
     axes: SpaceAxes = UNCALIBRATED
     provenance: dict[str, Any] = field(default_factory=dict)
+    levels: tuple[Level, ...] = ()
+    ome_zarr: OmeZarr = "0.5"
 
-    def encode(self, probability: Map) -> NDArray[Any]:
+    def __post_init__(self) -> None:
+        if not self.levels:
+            chunk = default_chunk(self.shape, self.axes)
+            object.__setattr__(self, "levels", plan_levels(self.shape, self.axes, chunk, None, pyramid=False))
+        assert self.levels[0].shape == self.shape
+        if self.ome_zarr == "0.4" and any(level.shard is not None for level in self.levels):
+            shard = ",".join(map(str, self.levels[0].unit))
+            raise UsageError(f"shard is {shard}, but OME-Zarr 0.4 knows no shards: leave --shard out, or ask for 0.5")
+
+    def encode(self, probability: NDArray[np.float32]) -> NDArray[Any]:
         """Probabilities as they are stored."""
         return to_stored(probability, self.dtype)
 
 
 class Output(ABC):
-    """A map being written: blocks in any order, then ``commit``; without it nothing is left.
+    """A map being written; ``write`` may be called from several threads for blocks that share no unit.
+
+    A context, at whose end it is closed as it is.
 
     Attributes:
-        path: where the map will stand.
-        replaces_leftover: whether an earlier run had left an unfinished map, which was removed.
+        levels: the resolutions that this format stores.
     """
 
-    def __init__(self, path: Path, spec: MapSpec, *, overwrite: bool = False) -> None:
-        self.path = path
-        self._spec = spec
-        self._overwrite = overwrite
-        self._open = ExitStack()
-        self._place = _Place.take(path)
-        self.replaces_leftover = self._place.clear()
-        try:
-            with storing(path):
-                self._begin(self._place.data)
-        except BaseException:
-            self.abort()
-            raise
+    levels: tuple[Level, ...]
 
-    def write(self, box: Box, probability: Map) -> None:
-        """Store one block of float32 probabilities of shape ``box.shape``, counted from the map's origin.
+    def __init__(self, data: Path, spec: MapSpec) -> None:
+        self._data = data
+        self._path = final_path(data)
+        self._spec = spec
+        self.levels = spec.levels
+
+    def write(self, box: Box, encoded: NDArray[Any], level: int = 0) -> None:
+        """Store one block, encoded; safe only after the next ``flush``.
+
+        Args:
+            box: whole units of the level, or cut by the map's end; counted from the map's origin, in voxels of the
+                level.
+            encoded: (z, y, x) voxels of the map's type.
+            level: which resolution.
 
         Raises:
             OutputError: the file system refuses, e.g. because it is full.
         """
-        with storing(self.path):
-            self._store(box, self._spec.encode(probability))
+        assert covers_units(box, self.levels[level]), f"{box} would tear a unit of {self.levels[level]}"
+        assert encoded.shape == box.shape
+        assert encoded.dtype == self._spec.dtype
+        with storing(self._path, kept=True):
+            self._store(box, encoded, level)
 
-    def commit(self) -> None:
-        """Make the map durable and give it its name.
+    def read(self, box: Box, level: int = 0) -> NDArray[Any]:
+        """Voxels that have been written, encoded; zero where nothing has been.
 
         Raises:
-            OutputError: the file system refuses, or something else has taken the name meanwhile.
+            OutputError: the file system refuses, or what is there is damaged.
         """
-        with storing(self.path):
-            self._finish()
-            self._open.close()
-            _sync_all(self._place.data)
-            self._place.publish(overwrite=self._overwrite)
-        self._place.discard()
+        with storing(self._path, kept=True):
+            return self._load(box, level)
 
-    def abort(self) -> None:
-        """Remove what has been written; after ``commit`` there is nothing to remove."""
-        self._open.close()
-        self._place.discard()
+    def flush(self) -> None:
+        """Return when everything that has been written is on the disk.
+
+        Raises:
+            OutputError: the disk refuses; then some of what was written since the last flush may be lost.
+        """
+        with storing(self._path, kept=True):
+            self._sync()
+
+    def finish(self, provenance: dict[str, Any]) -> None:
+        """Complete the map with its final provenance, make it durable, and close it.
+
+        Finishing again after a kill gives the same bytes.
+
+        Raises:
+            OutputError: the file system refuses.
+        """
+        with storing(self._path, kept=True):
+            self._complete(provenance)
+            sync_all(self._data.parent)
+        self.close()
+
+    def close(self) -> None:
+        """Let go of files; what has been written can be gone on with.  Safe to repeat."""
 
     @abstractmethod
-    def _begin(self, data: Path) -> None:
-        """Create an empty map at a path; what is to be closed goes to ``self._open``."""
+    def _store(self, box: Box, encoded: NDArray[Any], level: int) -> None: ...
 
     @abstractmethod
-    def _store(self, box: Box, encoded: NDArray[Any]) -> None:
-        """Store one encoded block."""
+    def _load(self, box: Box, level: int) -> NDArray[Any]: ...
 
     @abstractmethod
-    def _finish(self) -> None:
-        """Write what is still held back."""
+    def _sync(self) -> None: ...
+
+    @abstractmethod
+    def _complete(self, provenance: dict[str, Any]) -> None: ...
 
     def __enter__(self) -> Self:
         return self
@@ -120,132 +151,36 @@ class Output(ABC):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.abort()
+        self.close()
 
 
-@contextmanager
-def storing(path: Path) -> Iterator[None]:
-    """Turn errors of the file system into one line that names the map."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise OutputError(f"no space left for {path}; free some, or give an OUTPUT on another disk") from error
-        reason = error.strerror or error
-        raise OutputError(f"{path} cannot be written: {reason}; check the folder's permissions") from error
+def covers_units(box: Box, level: Level) -> bool:
+    """Whether a box is made of whole units, but for those that the map's end cuts."""
+    return Box.of_shape(level.shape).contains(box) and all(
+        start % unit == 0 and (stop % unit == 0 or stop == extent)
+        for start, stop, unit, extent in zip(box.start, box.stop, level.unit, level.shape, strict=True)
+    )
 
 
-@dataclass
-class _Place:
-    """The hidden folder in which one map is written, and the lock that keeps a second run out."""
-
-    path: Path
-    folder: Path
-    lock: int
-
-    @classmethod
-    def take(cls, path: Path) -> _Place:
-        """Create and lock the folder.
-
-        Raises:
-            OutputError: another run holds it, or the parent folder cannot be written to.
-        """
-        folder = path.parent / f".{path.name}.partial"
-        with storing(path):
-            while True:
-                folder.mkdir(exist_ok=True)
-                try:
-                    lock = _lock(folder / "lock")
-                except BlockingIOError:
-                    raise OutputError(f"another run is writing {path}; wait for it, or give another OUTPUT") from None
-                except FileNotFoundError:
-                    continue  # the run before us removed its folder between two of our steps
-                if lock is not None:
-                    return cls(path, folder, lock)
-
-    @property
-    def data(self) -> Path:
-        """The map before it has its name; the suffix is kept, because libraries look at it."""
-        return self.folder / f"map{self.path.suffix}"
-
-    @property
-    def _replaced(self) -> Path:
-        return self.folder / "replaced"
-
-    def clear(self) -> bool:
-        """Remove what a killed run left; put back a map that it was about to replace."""
-        with storing(self.path):
-            if self._replaced.exists() and not self.path.exists():
-                self._replaced.rename(self.path)
-            leftovers = [self.data, self._replaced]
-            found = any(item.exists() for item in leftovers)
-            for item in leftovers:
-                _remove(item)
-        return found
-
-    def publish(self, *, overwrite: bool) -> None:
-        """Rename the map to its final name."""
-        if self.path.exists():
-            if not overwrite:
-                raise OutputError(f"{self.path} has appeared during the run; move it away, or give --overwrite")
-            if self.path.is_dir() or self.data.is_dir():
-                self.path.rename(self._replaced)  # a folder cannot be replaced in one step
-        try:
-            self.data.replace(self.path)
-        except BaseException:
-            if self._replaced.exists():
-                self._replaced.rename(self.path)
-            raise
-        _sync(self.path.parent)
-
-    def discard(self) -> None:
-        """Remove the folder and let go of the lock; safe to repeat."""
-        if self.lock < 0:
-            return
-        shutil.rmtree(self.folder, ignore_errors=True)
-        os.close(self.lock)
-        self.lock = -1
-
-
-def _lock(path: Path) -> int | None:
-    """Lock a file without waiting; None where it was removed before the lock was ours."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(descriptor), path.stat()):
-            return descriptor
-    except BaseException:
-        os.close(descriptor)
-        raise
-    os.close(descriptor)
-    return None
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _sync_all(path: Path) -> None:
-    """Wait until all that was written to the path's file system is on its disk.
+def sync_all(path: Path) -> None:
+    """Wait until all that was written to a path's file system is on its disk.
 
     One call for a map of any number of chunks, where one ``fsync`` per file would take milliseconds each.
     """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        sync_file_system(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_file_system(descriptor: int) -> None:
+    """Wait until all that was written to the file system of an open file is on its disk.
+
+    Raises:
+        OSError: it refuses, or failed to write something since the file was opened.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        if libc.syncfs(descriptor) != 0:
-            code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code))
-    finally:
-        os.close(descriptor)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    if libc.syncfs(descriptor) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))

@@ -6,22 +6,22 @@ from pathlib import Path
 from typing import Any
 
 import imagecodecs
-import numpy as np
-from numpy.typing import NDArray
 
 from emboundary.model.geometry import Box
-from emboundary.service.volumes.output import Output
+from emboundary.service.volumes.flat_output import FlatOutput
 
 
-class PngOutput(Output):
-    """One grey image; the format wants it whole, so it is held in memory until ``commit``."""
+class PngOutput(FlatOutput):
+    """One grey image, which the format wants whole: voxels stand in a file of their own until the end."""
 
-    def _begin(self, data: Path) -> None:
-        self._data = data
-        self._image = np.zeros(self._spec.shape, dtype=np.uint8)
+    @property
+    def _voxels(self) -> Path:
+        return self._data.with_suffix(".raw")
 
-    def _store(self, box: Box, encoded: NDArray[Any]) -> None:
-        self._image[box.slices] = encoded
+    def _create(self, file: Path) -> int:
+        file.write_bytes(b"")
+        return 0
 
-    def _finish(self) -> None:
-        self._data.write_bytes(imagecodecs.png_encode(self._image[0]))
+    def _annotate(self, provenance: dict[str, Any]) -> None:
+        image = self._load(Box.of_shape(self._spec.shape), 0)[0]
+        self._data.write_bytes(imagecodecs.png_encode(image))

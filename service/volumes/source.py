@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,7 +14,7 @@ Key = tuple[slice | int, ...]
 
 
 class Sliceable(Protocol):
-    """An array on disk: reading a part reads no more than the chunks that hold it."""
+    """An array on disk: reading a part reads no more than the chunks that hold it; several threads may read at once."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -50,6 +50,9 @@ class Source:
         chunks: shape of the parts that are read at once, one extent per axis of the array.
         axes: one per axis of the array; without a name where the file gives none.
         close: frees what is held open.
+        decoded: shape of the part that must be decoded in one piece; None where any part can be read alone.
+        fill_value: of voxels that were never written.
+        state: what changes when the file changes, as JSON; found without reading a voxel.
     """
 
     where: str
@@ -57,3 +60,6 @@ class Source:
     chunks: tuple[int, ...]
     axes: tuple[Axis, ...]
     close: Callable[[], None] = nothing_to_close
+    decoded: tuple[int, ...] | None = None
+    fill_value: float = 0
+    state: Mapping[str, Any] = field(default_factory=dict)

@@ -6,15 +6,12 @@ OME-TIFF for uint8 and float32; float16, which OME has no word for, carries the 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import tifffile
-from numpy.typing import NDArray
 
-from emboundary.model.geometry import Box
-from emboundary.service.volumes.output import Output
+from emboundary.service.volumes.flat_output import FlatOutput
 
 _OME_UNITS = {
     "angstrom": "Å",
@@ -27,54 +24,44 @@ _OME_UNITS = {
 }
 
 
-class TiffOutput(Output):
-    """A TIFF stack whose voxels stand in one piece, so that any block can be written in any order.
+class TiffOutput(FlatOutput):
+    """A TIFF stack; what it says about itself is one text, replaced at the end by one behind the voxels."""
 
-    Written with ``pwrite``, not through a memory map, on which a full disk would end the process.
-    """
+    def _create(self, file: Path) -> int:
+        self._describe(file, self._spec.provenance)
+        with tifffile.TiffFile(file) as tiff:
+            offset = tiff.series[0].dataoffset
+        assert offset is not None  # an uncompressed stack is written in one piece
+        return offset
 
-    def _begin(self, data: Path) -> None:
-        spec = self._spec
+    def _annotate(self, provenance: dict[str, Any]) -> None:
+        if provenance == self._spec.provenance:
+            return
+        twin = self._data.with_name("twin.tif")  # the same stack with another text, and no voxels on the disk
+        self._describe(twin, provenance)
+        with tifffile.TiffFile(twin) as tiff:
+            text = tiff.pages.first.tags["ImageDescription"].value
+        twin.unlink()
+        with tifffile.TiffFile(self._data, mode="r+") as tiff:
+            tiff.pages.first.tags["ImageDescription"].overwrite(text)
+
+    def _describe(self, file: Path, provenance: dict[str, Any]) -> None:
+        """Create a sparse stack of no written voxel."""
         tifffile.imwrite(
-            data,
-            shape=spec.shape,
-            dtype=spec.dtype,
+            file,
+            shape=self._spec.shape,
+            dtype=self._spec.dtype,
             byteorder="<",
             photometric="minisblack",
-            ome=spec.dtype != "float16",
-            metadata=self._metadata(),
+            ome=self._spec.dtype != "float16",
+            metadata=self._metadata(provenance),
         )
-        with tifffile.TiffFile(data) as file:
-            offset = file.series[0].dataoffset
-        assert offset is not None  # an uncompressed stack is written in one piece
-        self._offset = offset
-        self._file = os.open(data, os.O_RDWR | os.O_CLOEXEC)
-        self._open.callback(os.close, self._file)
-        os.posix_fallocate(self._file, 0, data.stat().st_size)  # a full disk shows now, not after hours
 
-    def _store(self, box: Box, encoded: NDArray[Any]) -> None:
-        _, height, width = self._spec.shape
-        (top, left), item = box.start[1:], encoded.itemsize
-        for z, section in enumerate(encoded, box.start[0]):
-            # Rows as wide as the stack follow each other without a gap: one piece.
-            pieces = [section] if box.shape[2] == width else section
-            for y, piece in enumerate(pieces, top):
-                self._pwrite(piece, self._offset + ((z * height + y) * width + left) * item)
-
-    def _pwrite(self, piece: NDArray[Any], offset: int) -> None:
-        data = memoryview(piece.astype(piece.dtype.newbyteorder("<"), order="C", copy=False).data).cast("B")
-        while data:
-            written = os.pwrite(self._file, data, offset)
-            data, offset = data[written:], offset + written
-
-    def _finish(self) -> None:
-        """Every block is stored by the time ``write`` returns."""
-
-    def _metadata(self) -> dict[str, Any]:
+    def _metadata(self, provenance: dict[str, Any]) -> dict[str, Any]:
         sizes: dict[str, Any] = {}
         for axis in self._spec.axes:
             if axis.scale is not None and axis.unit in _OME_UNITS:
                 letter = axis.name.upper()
                 sizes[f"PhysicalSize{letter}"] = axis.scale
                 sizes[f"PhysicalSize{letter}Unit"] = _OME_UNITS[axis.unit]
-        return {"axes": "ZYX", **sizes, "Description": json.dumps(self._spec.provenance)}
+        return {"axes": "ZYX", **sizes, "Description": json.dumps(provenance)}

@@ -1,54 +1,102 @@
-"""Maps as OME-Zarr 0.5: one group, one level, axes, voxel size and origin carried over."""
+"""Maps as OME-Zarr: 0.5 on Zarr v3, or 0.4 on Zarr v2, with a pyramid, axes, voxel size and origin."""
 
 from __future__ import annotations
 
-import warnings
+import os
+import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import zarr
+from numcodecs import Blosc
 from numpy.typing import NDArray
-from yaozarrs import v05
+from zarr.codecs import BloscCodec
 
 from emboundary.model.geometry import Box
-from emboundary.service.volumes.output import Output
+from emboundary.service.errors import OutputError
+from emboundary.service.volumes.flat_output import lost
+from emboundary.service.volumes.layout import Level
+from emboundary.service.volumes.ome_zarr import attributes
+from emboundary.service.volumes.output import MapSpec, Output, sync_file_system
+from emboundary.service.volumes.place import remove, storing
 
-_LEVEL = "0"
-_ATTRIBUTE = "emboundary"
+# What ``zarr.storage.LocalStore`` calls a file until it is whole.
+_TEMPORARY = re.compile(r".*\.[0-9a-f]{32}\.partial")
 
 
 class ZarrOutput(Output):
-    """An OME-Zarr image; blocks that are whole multiples of the chunks can be written in any order."""
+    """An OME-Zarr image; every chunk or shard is written in one step, chunks of nothing but zero not at all."""
 
-    def _begin(self, data: Path) -> None:
-        spec = self._spec
-        attributes = {"ome": self._image().model_dump(mode="json", exclude_none=True), _ATTRIBUTE: spec.provenance}
-        group = zarr.create_group(store=data, zarr_format=3, attributes=attributes)
-        self._array: zarr.Array[Any] = group.create_array(
-            _LEVEL,
-            shape=spec.shape,
-            dtype=spec.dtype,
-            chunks=spec.chunks,
-            dimension_names=[axis.name for axis in spec.axes],
+    def __init__(self, data: Path, spec: MapSpec, *, resume: bool) -> None:
+        super().__init__(data, spec)
+        with storing(self._path, kept=resume):
+            if resume:
+                if not data.exists():
+                    raise OutputError(lost(self._path, data))
+                sweep(data)
+            else:
+                self._create()
+            self._group = zarr.open_group(data, mode="r+", zarr_format=_zarr_format(spec))
+            # Open from here on, so that ``flush`` hears of every error of the disk.
+            self._descriptor = os.open(data, os.O_RDONLY | os.O_CLOEXEC)
+        arrays = [self._group[level.path] for level in self.levels]
+        self._arrays = [array for array in arrays if isinstance(array, zarr.Array)]
+
+    def _create(self) -> None:
+        """Create all metadata under another name, so that a map that is there has them."""
+        begun = self._data.with_name("begun")
+        remove(begun)
+        group = zarr.create_group(
+            store=begun, zarr_format=_zarr_format(self._spec), attributes=attributes(self._spec, self._path.stem)
+        )
+        for level in self.levels:
+            self._create_level(group, level)
+        remove(self._data)
+        begun.rename(self._data)
+
+    def _create_level(self, group: zarr.Group, level: Level) -> None:
+        v3 = self._spec.ome_zarr == "0.5"
+        group.create_array(
+            level.path,
+            shape=level.shape,
+            dtype=self._spec.dtype,
+            chunks=level.chunk,
+            shards=level.shard,
+            compressors=BloscCodec(cname="zstd", clevel=3, shuffle="shuffle")
+            if v3
+            else Blosc("zstd", 3, Blosc.SHUFFLE),
+            chunk_key_encoding=None if v3 else {"name": "v2", "separator": "/"},
+            dimension_names=[axis.name for axis in self._spec.axes] if v3 else None,
             fill_value=0,
         )
 
-    def _store(self, box: Box, encoded: NDArray[Any]) -> None:
-        self._array[box.slices] = encoded
+    def _store(self, box: Box, encoded: NDArray[Any], level: int) -> None:
+        self._arrays[level][box.slices] = encoded
 
-    def _finish(self) -> None:
-        """Every block is stored by the time ``write`` returns."""
+    def _load(self, box: Box, level: int) -> NDArray[Any]:
+        return np.asarray(self._arrays[level][box.slices])
 
-    def _image(self) -> v05.Image:
-        axes = self._spec.axes
-        level = v05.Dataset(
-            path=_LEVEL,
-            coordinateTransformations=[
-                v05.ScaleTransformation(scale=[1.0 if axis.scale is None else axis.scale for axis in axes]),
-                v05.TranslationTransformation(translation=[axis.origin for axis in axes]),
-            ],
-        )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a unit that OME-Zarr does not list is carried over all the same
-            space = [v05.SpaceAxis(name=axis.name, unit=axis.unit) for axis in axes]
-            return v05.Image(multiscales=[v05.Multiscale(name=self.path.stem, axes=space, datasets=[level])])
+    def _sync(self) -> None:
+        sync_file_system(self._descriptor)
+
+    def _complete(self, provenance: dict[str, Any]) -> None:
+        self._group.attrs["emboundary"] = provenance
+
+    def close(self) -> None:
+        """Let go of the folder; safe to repeat."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def sweep(data: Path) -> None:
+    """Remove the files that zarr had begun and not yet given their names when its process was killed."""
+    for folder, _, names in os.walk(data):
+        for name in names:
+            if _TEMPORARY.fullmatch(name):
+                Path(folder, name).unlink()
+
+
+def _zarr_format(spec: MapSpec) -> Any:
+    return 3 if spec.ome_zarr == "0.5" else 2
