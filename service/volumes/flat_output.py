@@ -115,7 +115,7 @@ class FlatOutput(Output):
     def _store(self, box: Box, encoded: NDArray[Any], level: int) -> None:  # noqa: ARG002  # there is one level
         encoded = np.ascontiguousarray(encoded, self._dtype)
         for offset, piece in self._pieces(box, encoded):
-            data = memoryview(piece.reshape(-1)).cast("B") if piece.size else memoryview(b"")
+            data = memoryview(piece.data).cast("B")
             while data:
                 written = os.pwrite(self._descriptor, data, offset)
                 data, offset = data[written:], offset + written
@@ -123,7 +123,7 @@ class FlatOutput(Output):
     def _load(self, box: Box, level: int) -> NDArray[Any]:  # noqa: ARG002
         block = np.empty(box.shape, self._dtype)
         for offset, piece in self._pieces(box, block):
-            data = memoryview(piece.reshape(-1)).cast("B")
+            data = memoryview(piece.data).cast("B")
             while data:
                 count = os.preadv(self._descriptor, [data], offset)
                 if count == 0:

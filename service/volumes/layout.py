@@ -135,17 +135,15 @@ def downsample(block: NDArray[Any], factors: Triple) -> NDArray[Any]:
         An array of the block's type and of shape ceil(shape / factors); uint8 is rounded half to even, float16 is
         summed in float32.
     """
-    wide: NDArray[Any] = block.astype(np.float32) if block.dtype != np.uint8 else block
-    weight = np.ones((1, 1, 1), np.float32)
+    # Sums of uint8 are exact in these, those of up to 2^16 voxels also in float32; and a quotient that is not half-way
+    # between two levels lies further from half-way than float32 can round.
+    kind = np.dtype(np.float32 if block.dtype != np.uint8 else np.uint16 if math.prod(factors) <= 257 else np.uint32)
+    total, weight = block, np.ones((1, 1, 1), np.float32)
     for axis, factor in enumerate(factors):
         if factor > 1:
-            wide = _summed(wide, axis, factor)
+            total = _summed(total, axis, factor, kind)
             weight = weight * _counts(block.shape[axis], factor).reshape([-1 if i == axis else 1 for i in range(3)])
-    if wide is block:
-        return block
-    # Exact for uint8: sums of up to 2^16 voxels are whole numbers in float32, and a quotient that is not half-way
-    # lies further from half-way than float32 can round.
-    mean = np.divide(wide, weight, dtype=np.float32)
+    mean: NDArray[Any] = np.divide(total, weight, dtype=np.float32)
     if block.dtype == np.uint8:
         np.rint(mean, out=mean)
     return mean.astype(block.dtype, copy=False)
@@ -160,18 +158,13 @@ def relative_sizes(axes: SpaceAxes) -> tuple[float, float, float]:
     return (z, y, x) if z and y and x else (1.0, 1.0, 1.0)
 
 
-def _summed(array: NDArray[Any], axis: int, factor: int) -> NDArray[Any]:
+def _summed(array: NDArray[Any], axis: int, factor: int, kind: np.dtype[Any]) -> NDArray[Any]:
     """Sums of ``factor`` neighbours along one axis; the last may have fewer."""
-    kind = np.uint32 if array.dtype.kind == "u" else np.float32
-    if array.dtype == np.uint8 and factor <= 2:
-        kind = np.uint16
-    elif array.dtype == np.uint16 and factor <= 2:
-        kind = np.uint16
     view = np.moveaxis(array, axis, 0)
     total = view[::factor].astype(kind)
     for offset in range(1, factor):
         part = view[offset::factor]
-        np.add(total[: len(part)], part, out=total[: len(part)], casting="unsafe")
+        total[: len(part)] += part
     return np.moveaxis(total, 0, axis)
 
 
@@ -191,8 +184,8 @@ def _check(chunk: Triple, shard: Triple | None) -> None:
     if min(shard) < 1 or any(s % c for s, c in zip(shard, chunk, strict=True)):
         suggestion = tuple(round_up(max(s, 1), c) for s, c in zip(shard, chunk, strict=True))
         raise UsageError(
-            f"shard is {_show(shard)}, chunk is {_show(chunk)}; a shard must hold whole chunks: give a multiple in each "
-            f"axis, e.g. {','.join(map(str, suggestion))}"
+            f"shard is {_show(shard)}, chunk is {_show(chunk)}; a shard must hold whole chunks: give a multiple in "
+            f"each axis, e.g. {','.join(map(str, suggestion))}"
         )
     if math.prod(shard) > _MOST_VOXELS:
         raise UsageError(f"shard is {_show(shard)}; it may have at most 2^28 voxels, as it is made in memory")

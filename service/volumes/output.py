@@ -130,6 +130,7 @@ class Output(ABC):
             sync_all(self._data.parent)
         self.close()
 
+    @abstractmethod
     def close(self) -> None:
         """Let go of files; what has been written can be gone on with.  Safe to repeat."""
 

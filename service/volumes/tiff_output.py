@@ -6,6 +6,7 @@ OME-TIFF for uint8 and float32; float16, which OME has no word for, carries the 
 from __future__ import annotations
 
 import json
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -64,4 +65,6 @@ class TiffOutput(FlatOutput):
                 letter = axis.name.upper()
                 sizes[f"PhysicalSize{letter}"] = axis.scale
                 sizes[f"PhysicalSize{letter}Unit"] = _OME_UNITS[axis.unit]
-        return {"axes": "ZYX", **sizes, "Description": json.dumps(provenance)}
+        described = {"axes": "ZYX", **sizes, "Description": json.dumps(provenance)}
+        # OME asks for an identifier; by default a random one, with which no two runs would give the same bytes.
+        return {**described, "UUID": str(uuid.uuid5(uuid.NAMESPACE_OID, json.dumps(described)))}

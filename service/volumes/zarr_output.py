@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import zarr
-from numcodecs import Blosc
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 
@@ -65,7 +64,7 @@ class ZarrOutput(Output):
             shards=level.shard,
             compressors=BloscCodec(cname="zstd", clevel=3, shuffle="shuffle")
             if v3
-            else Blosc("zstd", 3, Blosc.SHUFFLE),
+            else {"id": "blosc", "cname": "zstd", "clevel": 3, "shuffle": 1},
             chunk_key_encoding=None if v3 else {"name": "v2", "separator": "/"},
             dimension_names=[axis.name for axis in self._spec.axes] if v3 else None,
             fill_value=0,
