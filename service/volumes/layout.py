@@ -57,14 +57,14 @@ class Level:
 
 
 def default_chunk(shape: Triple, axes: SpaceAxes) -> Triple:
-    """Chunks of about 2^18 voxels that are nearly cubes in space, powers of two, clipped to the map.
+    """Chunks of up to 2^18 voxels that are nearly cubes in space, powers of two, clipped to the map.
 
-    With voxels ``a`` times as high as wide: z = 64 / a^(2/3), y = x = 64 a^(1/3).
+    With voxels ``a`` times as high as wide: z = 64 / a^(2/3), and y = x as large as they may be.
     """
     z_size, _, x_size = relative_sizes(axes)
     wanted = 64 / (z_size / x_size) ** (2 / 3)
     z = min(_power_of_two(wanted), shape[0], _CHUNK_VOXELS)
-    side = _power_of_two(math.sqrt(_CHUNK_VOXELS / z))
+    side = 1 << int(math.log2(_CHUNK_VOXELS / z) / 2)
     return z, min(side, shape[1]), min(side, shape[2])
 
 
