@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from emboundary.model.geometry import Triple
-from emboundary.service.errors import OutputError, UsageError
+from emboundary.service.errors import EmboundaryError, OutputError, UsageError, first_line
 from emboundary.service.probabilities import Dtype
 from emboundary.service.volumes.hdf5_output import Hdf5Output
-from emboundary.service.volumes.output import MapSpec, Output
-from emboundary.service.volumes.place import clear_published
+from emboundary.service.volumes.output import MapSpec, Output, damaged
+from emboundary.service.volumes.place import clear_published, final_path
 from emboundary.service.volumes.png_output import PngOutput
 from emboundary.service.volumes.tiff_output import TiffOutput
 from emboundary.service.volumes.zarr_output import ZarrOutput
@@ -65,6 +65,16 @@ def open_map(data: Path, spec: MapSpec, *, resume: bool) -> Output:
         resume: whether to go on; otherwise what is there is removed.
 
     Raises:
-        OutputError: a file system that refuses, or nothing to go on with.
+        OutputError: a file system that refuses, or nothing whole to go on with.
     """
-    return _OUTPUTS[data.suffix](data, spec, resume=resume)
+    try:
+        output = _OUTPUTS[data.suffix](data, spec, resume=resume)
+    except (EmboundaryError, MemoryError):
+        raise
+    except Exception as error:  # damaged metadata show in as many ways as there are libraries
+        if not resume:
+            raise
+        raise OutputError(damaged(final_path(data), data, first_line(error))) from error
+    if not resume:
+        output.flush()  # whoever then notes that there is a map is right, whatever happens
+    return output

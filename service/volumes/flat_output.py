@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from emboundary.model.geometry import Box
 from emboundary.service.errors import OutputError
-from emboundary.service.volumes.output import MapSpec, Output
+from emboundary.service.volumes.output import MapSpec, Output, damaged
 from emboundary.service.volumes.place import storing
 
 
@@ -109,7 +109,7 @@ class FlatOutput(Output):
 
     def _open_frame(self) -> Frame:
         if not self._frame_path.exists() or not self._voxels.exists():
-            raise OutputError(lost(self._path, self._data))
+            raise OutputError(damaged(self._path, self._data, "its unfinished map is gone"))
         return Frame.load(self._frame_path)
 
     def _store(self, box: Box, encoded: NDArray[Any], level: int) -> None:  # noqa: ARG002  # there is one level
@@ -160,11 +160,3 @@ class FlatOutput(Output):
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-
-
-def lost(path: Path, data: Path) -> str:
-    """What to say where a ledger stands without its map."""
-    return (
-        f"{path} was begun by an earlier run, but its unfinished map is not in {data.parent}: remove that folder to "
-        "start over"
-    )

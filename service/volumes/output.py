@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emboundary.model.geometry import Box, Triple
-from emboundary.service.errors import UsageError
+from emboundary.service.errors import OutputError, UsageError, first_line
 from emboundary.service.probabilities import Dtype, to_stored
 from emboundary.service.volumes.axes import UNCALIBRATED, SpaceAxes
 from emboundary.service.volumes.layout import Level, default_chunk, plan_levels
@@ -105,8 +105,13 @@ class Output(ABC):
         Raises:
             OutputError: the file system refuses, or what is there is damaged.
         """
-        with storing(self._path, kept=True):
-            return self._load(box, level)
+        try:
+            with storing(self._path, kept=True):
+                return self._load(box, level)
+        except (OutputError, MemoryError):
+            raise
+        except Exception as error:  # every codec has exceptions of its own
+            raise OutputError(damaged(self._path, self._data, first_line(error))) from error
 
     def flush(self) -> None:
         """Return when everything that has been written is on the disk.
@@ -161,6 +166,11 @@ def covers_units(box: Box, level: Level) -> bool:
         start % unit == 0 and (stop % unit == 0 or stop == extent)
         for start, stop, unit, extent in zip(box.start, box.stop, level.unit, level.shape, strict=True)
     )
+
+
+def damaged(path: Path, data: Path, reason: str) -> str:
+    """What to say where a map that was begun cannot be gone on with."""
+    return f"{path} was begun, but cannot be gone on with: {reason}; remove {data.parent} to start over"
 
 
 def sync_all(path: Path) -> None:

@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import BloscCodec
+from zarr.codecs import BloscCodec, ZstdCodec
 
 from emboundary.model.geometry import Box
 from emboundary.service.errors import OutputError
-from emboundary.service.volumes.flat_output import lost
 from emboundary.service.volumes.layout import Level
 from emboundary.service.volumes.ome_zarr import attributes
-from emboundary.service.volumes.output import MapSpec, Output, sync_file_system
+from emboundary.service.volumes.output import MapSpec, Output, damaged, sync_file_system
 from emboundary.service.volumes.place import remove, storing
 
 # What ``zarr.storage.LocalStore`` calls a file until it is whole.
@@ -32,15 +31,14 @@ class ZarrOutput(Output):
         with storing(self._path, kept=resume):
             if resume:
                 if not data.exists():
-                    raise OutputError(lost(self._path, data))
+                    raise OutputError(damaged(self._path, data, "its unfinished map is gone"))
                 sweep(data)
             else:
                 self._create()
             self._group = zarr.open_group(data, mode="r+", zarr_format=_zarr_format(spec))
             # Open from here on, so that ``flush`` hears of every error of the disk.
             self._descriptor = os.open(data, os.O_RDONLY | os.O_CLOEXEC)
-        arrays = [self._group[level.path] for level in self.levels]
-        self._arrays = [array for array in arrays if isinstance(array, zarr.Array)]
+        self._arrays = [self._open_level(level) for level in self.levels]
 
     def _create(self) -> None:
         """Create all metadata under another name, so that a map that is there has them."""
@@ -62,13 +60,21 @@ class ZarrOutput(Output):
             dtype=self._spec.dtype,
             chunks=level.chunk,
             shards=level.shard,
-            compressors=BloscCodec(cname="zstd", clevel=3, shuffle="shuffle")
-            if v3
-            else {"id": "blosc", "cname": "zstd", "clevel": 3, "shuffle": 1},
+            compressors=_compressor(self._spec),
             chunk_key_encoding=None if v3 else {"name": "v2", "separator": "/"},
             dimension_names=[axis.name for axis in self._spec.axes] if v3 else None,
             fill_value=0,
         )
+
+    def _open_level(self, level: Level) -> zarr.Array[Any]:
+        array = self._group[level.path]
+        if (
+            not isinstance(array, zarr.Array)
+            or (array.shape, array.chunks, array.shards) != (level.shape, level.chunk, level.shard)
+            or array.dtype != self._spec.dtype
+        ):
+            raise OutputError(damaged(self._path, self._data, f"level {level.path} is not what this run would write"))
+        return array
 
     def _store(self, box: Box, encoded: NDArray[Any], level: int) -> None:
         self._arrays[level][box.slices] = encoded
@@ -95,6 +101,18 @@ def sweep(data: Path) -> None:
         for name in names:
             if _TEMPORARY.fullmatch(name):
                 Path(folder, name).unlink()
+
+
+def _compressor(spec: MapSpec) -> Any:
+    """What stores boundary maps small and fast (docs/volumes.md): zstd, its bits transposed for floats.
+
+    A checksum makes readers notice damage; readers of Zarr v2 that are older than the option would refuse it.
+    """
+    if spec.dtype == "uint8":
+        return ZstdCodec(level=1, checksum=True) if spec.ome_zarr == "0.5" else {"id": "zstd", "level": 1}
+    if spec.ome_zarr == "0.5":
+        return BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle")
+    return {"id": "blosc", "cname": "zstd", "clevel": 1, "shuffle": 2, "blocksize": 0}
 
 
 def _zarr_format(spec: MapSpec) -> Any:
