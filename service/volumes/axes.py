@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import shlex
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -76,6 +78,28 @@ def canonical_unit(text: str | None) -> str | None:
     return _SYMBOLS.get(lower, lower.replace("metre", "meter") or None)
 
 
+def calibrated(axes: SpaceAxes, voxel_size_nm: tuple[float, float, float]) -> SpaceAxes:
+    """Axes with a voxel size (z, y, x) in nm that the user tells; an origin in a unit of length keeps its place.
+
+    Raises:
+        UsageError: not three finite numbers above 0.
+    """
+    if not all(math.isfinite(size) and size > 0 for size in voxel_size_nm):
+        raise UsageError(
+            f"voxel size is {','.join(f'{size:g}' for size in voxel_size_nm)}; it must be three finite numbers "
+            "above 0, the extent of a voxel along z, y and x in nm, e.g. 50,4.6,4.6"
+        )
+    z, y, x = (_calibrated(axis, float(size)) for axis, size in zip(axes, voxel_size_nm, strict=True))
+    return z, y, x
+
+
+def _calibrated(axis: Axis, size: float) -> Axis:
+    factor = _NANOMETRES.get(axis.unit or "")
+    # Without a unit of length, the origin is a number of voxels, whatever these are.
+    origin = axis.origin * factor if factor is not None else axis.origin / (axis.scale or 1.0) * size
+    return replace(axis, scale=size, unit="nanometer", origin=origin)
+
+
 @dataclass(frozen=True)
 class Assignment:
     """Where z, y and x are in an array.
@@ -141,9 +165,10 @@ def _named(where: str, shape: tuple[int, ...], dtype: np.dtype[Any], axes: tuple
         return names
     plain = {2: ["y", "x"], 3: ["z", "y", "x"]}.get(len(shape))
     if plain is None or any(name and name != usual for name, usual in zip(names, plain, strict=True)):
+        example = _four(shape) if len(shape) == 4 else "tczyx" if len(shape) == 5 else "zyx"
         raise InputError(
-            f"{where} has shape {shape} and its axes are not named: name them with --axes, e.g. --axes "
-            f"{'czyx' if len(shape) == 4 else 'tczyx' if len(shape) == 5 else 'zyx'}"
+            f"{where} has shape {shape} and its axes are not named: name them with --axes, e.g. --axes {example}: "
+            f"emboundary predict {shlex.quote(where)} OUTPUT --axes {example}"
         )
     if not any(names) and _looks_like_colour(shape, dtype):
         raise InputError(
@@ -151,6 +176,12 @@ def _named(where: str, shape: tuple[int, ...], dtype: np.dtype[Any], axes: tuple
             "give --axes zyx if it is a stack"
         )
     return plain
+
+
+def _four(shape: tuple[int, ...]) -> str:
+    """Letters for four axes, the channel where the shape leaves room for it."""
+    place = next((place for place in (0, 1, 3) if shape[place] == 1), 0)
+    return "zyx"[:place] + "c" + "zyx"[place:]
 
 
 def _looks_like_colour(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:

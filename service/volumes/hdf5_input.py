@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+import math
+from collections.abc import Mapping
+from typing import Any, BinaryIO
 
 import h5py
 
@@ -14,60 +15,114 @@ from emboundary.service.volumes.source import Source, unchunked
 _SEPARATOR = "::"
 # Written by ilastik, the Fiji HDF5 plug-in and PlantSeg: the extent of an element, in micrometres.
 _ELEMENT_SIZE = "element_size_um"
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
-def names_dataset(where: str) -> bool:
-    """Whether a path names a dataset inside a file."""
-    return _SEPARATOR in where
+def split_name(where: str) -> tuple[str, str] | None:
+    """File and dataset of ``file.h5::/dataset``; None where no dataset is named."""
+    name, separator, inside = where.rpartition(_SEPARATOR)
+    return (name, inside) if separator and "://" not in inside else None
 
 
-def open_hdf5(where: str) -> Source:
-    """Open ``file.h5::/path/to/dataset``.
+def open_hdf5(where: str, name: str, inside: str, opened: str | BinaryIO, state: Mapping[str, Any]) -> Source:
+    """Open a dataset of an HDF5 file.
+
+    Args:
+        where: what the user called it, for messages.
+        name: the file's part of it.
+        inside: the dataset's path inside the file.
+        opened: the file's path, or the file itself where it is remote; it is closed with the source.
+        state: what changes when the file changes.
 
     Raises:
         InputError: no such file or dataset, or a file that is not HDF5.
     """
-    name, _, inside = where.rpartition(_SEPARATOR)
-    file = _open_file(Path(name))
-    dataset = file.get(inside) if inside else None
-    if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
-        found = list_datasets(file)
+    file = _open_file(name, opened)
+
+    def close() -> None:
         file.close()
-        raise InputError(f"{name} holds no dataset {inside!r}; it holds {found}")
-    return Source(where, dataset, dataset.chunks or unchunked(dataset.shape), _axes(dataset), file.close)
+        if not isinstance(opened, str):
+            opened.close()
+
+    try:
+        return _open_dataset(where, name, inside, file, state, close)
+    except InputError:
+        close()
+        raise
+    except Exception as error:  # damaged metadata fail anywhere inside h5py
+        close()
+        raise InputError(f"{where} is a damaged HDF5 file: {first_line(error)}; copy or export it again") from error
 
 
-def refuse_unnamed(path: Path) -> InputError:
+def refuse_unnamed(where: str, opened: str | BinaryIO) -> InputError:
     """The error for an HDF5 file given without a dataset; it lists what there is."""
-    with _open_file(path) as file:
+    with _open_file(where, opened) as file:
         found = list_datasets(file)
-    return InputError(f"{path} is an HDF5 file: name a dataset inside it as {path}::/NAME; it holds {found}")
+    return InputError(f"{where} is an HDF5 file: name a dataset inside it as {where}::/NAME; it holds {found}")
 
 
 def list_datasets(file: h5py.File) -> str:
     """The first datasets of a file, for messages."""
     found: list[str] = []
 
-    def visit(name: str, item: Any) -> None:
+    def visit(name: str, item: Any) -> bool | None:
         if isinstance(item, h5py.Dataset):
             found.append(f"/{name}")
+        return True if len(found) == 8 else None  # enough: a file can hold millions
 
-    file.visititems(visit)
-    return ", ".join(found[:8]) or "no dataset"
-
-
-def _open_file(path: Path) -> h5py.File:
     try:
-        return h5py.File(path, "r")
+        file.visititems(visit)
+    except Exception as error:  # damaged metadata fail anywhere inside h5py
+        return f"what cannot be listed ({first_line(error)})"
+    return ", ".join(found) or "no dataset"
+
+
+def _open_file(name: str, opened: str | BinaryIO) -> h5py.File:
+    try:
+        return h5py.File(opened, "r")
     except FileNotFoundError:
-        raise InputError(f"{path} does not exist; check the path") from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be opened as HDF5: {first_line(error)}") from error
+        raise InputError(f"{name} does not exist; check the path") from None
+    except Exception as error:
+        raise InputError(f"{name} cannot be opened as HDF5: {first_line(error)}") from error
+
+
+def _open_dataset(where: str, name: str, inside: str, file: h5py.File, state: Mapping[str, Any], close: Any) -> Source:
+    dataset = file.get(inside) if inside else None
+    if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
+        raise InputError(f"{name} holds no dataset {inside!r}; it holds {list_datasets(file)}")
+    _refuse_unknown_filters(where, dataset)
+    chunks = dataset.chunks
+    return Source(
+        where,
+        dataset,
+        chunks or unchunked(dataset.shape),
+        _axes(dataset),
+        close,
+        decoded=chunks,
+        fill_value=_fill_value(dataset),
+        state=state,
+    )
+
+
+def _refuse_unknown_filters(where: str, dataset: h5py.Dataset) -> None:
+    plist = dataset.id.get_create_plist()
+    for index in range(plist.get_nfilters()):
+        number, _, _, label = plist.get_filter(index)
+        if not h5py.h5z.filter_avail(number):
+            raise InputError(
+                f"{where} is compressed with filter {number} ({label.decode(errors='replace')}), which is not "
+                "installed: rewrite it with h5repack -f GZIP=4, or install its HDF5 plug-in"
+            )
+
+
+def _fill_value(dataset: h5py.Dataset) -> float:
+    value = dataset.fillvalue
+    return value.item() if getattr(value, "shape", None) == () and math.isfinite(value) else 0
 
 
 def _axes(dataset: h5py.Dataset) -> tuple[Axis, ...]:
     labels = [dimension.label.lower() for dimension in dataset.dims]
     sizes = dataset.attrs.get(_ELEMENT_SIZE)
-    if sizes is None or len(sizes) != dataset.ndim:
+    if sizes is None or getattr(sizes, "shape", None) != (dataset.ndim,):
         return tuple(Axis(label) for label in labels)
     return tuple(Axis(label, float(size), "micrometer") for label, size in zip(labels, sizes, strict=True))

@@ -19,6 +19,7 @@ _EXTRAS = {"s3": ("s3fs", "s3"), "s3a": ("s3fs", "s3"), "gs": ("gcsfs", "gs"), "
 _STATE = ("size", "ETag", "etag", "LastModified", "last_modified", "mtime", "md5Hash", "crc32c", "generation")
 # Headers are read in small parts, voxels in parts of their own size.
 _READ_AHEAD = 1 << 20
+_FORBIDDEN = 403
 
 
 def is_url(where: str) -> bool:
@@ -58,7 +59,7 @@ class LocalFolder:
         path = self._path / name
         try:
             with path.open("rb") as file:
-                return _bounded(str(path), file)
+                return _checked(str(path), file.read(DOCUMENT_BYTES + 1))
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
         except (OSError, ValueError) as error:
@@ -82,19 +83,21 @@ class RemoteFolder:
         self._system, self._path = file_system(url)
 
     def read(self, name: str) -> bytes | None:
-        place = f"{self.where}/{name}"
         try:
-            with self._open(name) as file:
-                return _bounded(place, file)
+            return _checked(f"{self.where}/{name}", self._system.cat_file(self._below(name)))
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
         except InputError:
             raise
         except Exception as error:  # every protocol has exceptions of its own
-            raise InputError(f"{place} cannot be read: {first_line(error)}; check the URL and your access") from error
+            if isinstance(error, PermissionError) or getattr(error, "status", None) == _FORBIDDEN:
+                return None  # so do stores answer that do not let us list what they have
+            raise InputError(
+                f"{self.where}/{name} cannot be read: {first_line(error)}; check the URL and your access"
+            ) from error
 
     def open(self, name: str) -> BinaryIO:
-        return self._open(name)
+        return cast(BinaryIO, self._system.open(self._below(name), "rb", block_size=_READ_AHEAD))
 
     def names(self) -> list[str]:
         try:
@@ -106,11 +109,10 @@ class RemoteFolder:
         return [str(entry["name"]).rpartition("/")[2] for entry in entries if entry.get("type") == "file"]
 
     def state(self, name: str) -> dict[str, Any]:
-        return remote_state(self._system, f"{self._path.rstrip('/')}/{name}")
+        return remote_state(self._system, self._below(name))
 
-    def _open(self, name: str) -> BinaryIO:
-        path = f"{self._path.rstrip('/')}/{name}"
-        return cast(BinaryIO, self._system.open(path, "rb", block_size=_READ_AHEAD))
+    def _below(self, name: str) -> str:
+        return f"{self._path.rstrip('/')}/{name}"
 
 
 def open_url(url: str) -> tuple[BinaryIO, dict[str, Any]]:
@@ -180,8 +182,7 @@ def _digest(parts: Iterable[bytes]) -> str:
     return total.hexdigest()
 
 
-def _bounded(where: str, file: BinaryIO) -> bytes:
-    content = file.read(DOCUMENT_BYTES + 1)
+def _checked(where: str, content: bytes) -> bytes:
     if len(content) > DOCUMENT_BYTES:
         raise InputError(
             f"{where} has more than {show_bytes(DOCUMENT_BYTES)}; metadata must be smaller: is this the right folder?"

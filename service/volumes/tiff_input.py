@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import struct
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import Any, BinaryIO
 
 import numpy as np
 import tifffile
@@ -19,55 +20,62 @@ from numpy.typing import NDArray
 from emboundary.service.errors import InputError, first_line
 from emboundary.service.volumes.source import Key, Source, unchunked
 from emboundary.service.volumes.tiff_axes import read_axes
+from emboundary.service.volumes.tiff_images import refuse_large_image
 
 _CACHE_BYTES = 1 << 28
 # Compressions whose decoder needs tables that stand outside the segment.
 _JPEG = frozenset({6, 7, 33007, 34892})
 
 
-def open_tiff(path: Path) -> Source:
-    """Open a TIFF stack: uncompressed ones are mapped, others decoded strip by strip or tile by tile.
+def open_tiff(where: str, opened: BinaryIO, state: Mapping[str, Any], kept_bytes: int | None = None) -> Source:
+    """Open a TIFF stack; of uncompressed ones any part can be read, others are decoded strip by strip or tile by tile.
+
+    Args:
+        where: what the user called it, for messages.
+        opened: the file, which is closed with the source.
+        state: what changes when the file changes.
+        kept_bytes: how many bytes of decoded parts are kept for the next read.
 
     Raises:
         InputError: a damaged or truncated file, colour, or several images of different shapes.
     """
-    with _quiet():
+    with _quiet(), ExitStack() as stack:
+        stack.callback(opened.close)
         try:
-            file = tifffile.TiffFile(path)
-        except (tifffile.TiffFileError, ValueError, struct.error) as error:
-            raise InputError(f"{path} cannot be read as TIFF: {error}; copy or export it again") from error
-        try:
-            return _open_series(path, file)
+            file = tifffile.TiffFile(opened, _multifile=False)
+            stack.callback(file.close)
+            source = _open_series(where, file, state, _CACHE_BYTES if kept_bytes is None else kept_bytes)
         except InputError:
-            file.close()
             raise
+        except (tifffile.TiffFileError, ValueError, struct.error) as error:
+            raise InputError(f"{where} cannot be read as TIFF: {first_line(error)}; copy or export it again") from error
         except Exception as error:  # a damaged directory fails anywhere inside tifffile
-            file.close()
-            reason = first_line(error)
-            raise InputError(f"{path} is a damaged TIFF: {reason}; copy or export it again") from error
+            raise InputError(f"{where} is a damaged TIFF: {first_line(error)}; copy or export it again") from error
+        return replace(source, close=stack.pop_all().close)
 
 
-def _open_series(path: Path, file: tifffile.TiffFile) -> Source:
-    refuse_truncated(str(path), file)
+def _open_series(where: str, file: tifffile.TiffFile, state: Mapping[str, Any], kept_bytes: int) -> Source:
+    refuse_truncated(where, file)
     if len(file.series) != 1:
         shapes = ", ".join(str(series.shape) for series in file.series[:4])
-        raise InputError(f"{path} holds {len(file.series)} images of shapes {shapes}; store one stack per file")
+        raise InputError(f"{where} holds {len(file.series)} images of shapes {shapes}; store one stack per file")
     series = file.series[0]
     photometric = series.keyframe.photometric
     if photometric not in (None, tifffile.PHOTOMETRIC.MINISBLACK) or "S" in series.axes:
         raise InputError(
-            f"{path} stores its voxels as {getattr(photometric, 'name', photometric)} with axes {series.axes}; they "
+            f"{where} stores its voxels as {getattr(photometric, 'name', photometric)} with axes {series.axes}; they "
             "must be single grey values (MINISBLACK): convert it"
         )
     if series.is_multifile:
-        raise InputError(f"{path} is one of several files of a stack; store the stack in one file")
+        raise InputError(f"{where} is one of several files of a stack; store the stack in one file")
     axes = read_axes(file, series)
+    bytes_of = _Bytes(file.filehandle)
     if series.dataoffset is not None:
-        dtype = series.dtype.newbyteorder(file.byteorder)
-        mapped = np.memmap(path, dtype=dtype, mode="r", offset=series.dataoffset, shape=series.shape)
-        return Source(str(path), mapped, unchunked(mapped.shape), axes, file.close)
-    segments = _Segments(path, series)
-    return Source(str(path), segments, (1,) * (len(series.shape) - 2) + segments.segment, axes, file.close)
+        piece = _Piece(bytes_of, series.shape, series.dtype.newbyteorder(file.byteorder), series.dataoffset)
+        return Source(where, piece, unchunked(piece.shape), axes, state=state)
+    segments = _Segments(where, series, bytes_of, kept_bytes)
+    chunks = (1,) * (len(series.shape) - 2) + segments.segment
+    return Source(where, segments, chunks, axes, decoded=chunks, state=state)
 
 
 def refuse_truncated(where: str, file: tifffile.TiffFile) -> None:
@@ -102,10 +110,88 @@ def refuse_truncated(where: str, file: tifffile.TiffFile) -> None:
             )
 
 
+class _Bytes:
+    """Parts of an open file, for several threads at once."""
+
+    def __init__(self, handle: tifffile.FileHandle) -> None:
+        self._handle = handle
+        self._lock = threading.Lock()
+        try:
+            self._number: int | None = handle.fileno()
+        except (OSError, ValueError, AttributeError):  # remote, or in memory
+            self._number = None
+
+    def read(self, offset: int, count: int) -> bytes:
+        """Exactly ``count`` bytes; memory is taken for what is there, not for what was asked.
+
+        Raises:
+            EOFError: the file ends before.
+        """
+        if self._number is not None:
+            content = os.pread(self._number, count, offset)
+            while 0 < len(content) < count:  # one call reads at most 2 GiB
+                more = os.pread(self._number, count - len(content), offset + len(content))
+                if not more:
+                    break
+                content += more
+        else:
+            with self._lock:
+                self._handle.seek(offset)
+                content = self._handle.read(count)
+        if len(content) != count:
+            raise EOFError(f"the file ends {count - len(content)} bytes before the end of a part at byte {offset}")
+        return content
+
+
+class _Piece:
+    """A stack stored uncompressed and in one piece.  It is read, not mapped: a failing disk would kill the process."""
+
+    def __init__(self, file: _Bytes, shape: tuple[int, ...], dtype: np.dtype[Any], offset: int) -> None:
+        self.shape = tuple(shape)
+        self.dtype = dtype
+        self._file = file
+        self._offset = offset
+        self._number = _Numbers(self.shape[:-2])
+
+    def __getitem__(self, key: Key) -> NDArray[Any]:
+        rows, columns = (_range(part, n) for part, n in zip(key[-2:], self.shape[-2:], strict=True))
+        numbers, outer = self._number[key[:-2]]
+        out = np.empty((len(numbers), len(rows), len(columns)), dtype=self.dtype)
+        high, wide = self.shape[-2:]
+        # Whole rows in one read, unless most of them would be read in vain.
+        together = len(rows) if len(columns) * 4 > wide else 1
+        if not out.size:
+            return out.reshape(*outer, len(rows), len(columns))
+        for image, number in zip(out, numbers, strict=True):
+            for first in range(0, len(rows), together):
+                start = (number * high + rows.start + first) * wide
+                count = len(columns) if together == 1 else together * wide
+                start += columns.start if together == 1 else 0
+                content = self._file.read(self._offset + start * self.dtype.itemsize, count * self.dtype.itemsize)
+                part = np.frombuffer(content, self.dtype).reshape(together, -1)
+                image[first : first + together] = part if together == 1 else part[:, columns.start : columns.stop]
+        return out.reshape(*outer, len(rows), len(columns))
+
+
+class _Numbers:
+    """Numbers of the pages behind the outer axes of a stack; nothing is laid out for them, however many there are."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._shape = shape
+
+    def __getitem__(self, key: Key) -> tuple[list[int], tuple[int, ...]]:
+        """The pages of ``key`` in order, and the shape they have among them."""
+        ranges = [_range(part, n) for part, n in zip(key, self._shape, strict=True)]
+        numbers = [0]
+        for extent, part in zip(self._shape, ranges, strict=True):
+            numbers = [number * extent + index for number in numbers for index in part]
+        return numbers, tuple(len(r) for r, part in zip(ranges, key, strict=True) if not isinstance(part, int))
+
+
 class _Segments:
     """A series of pages as an array; strips or tiles are decoded as they are needed, the last ones are kept."""
 
-    def __init__(self, path: Path, series: tifffile.TiffPageSeries) -> None:
+    def __init__(self, where: str, series: tifffile.TiffPageSeries, file: _Bytes, kept_bytes: int) -> None:
         self.shape: tuple[int, ...] = tuple(series.shape)
         self.dtype: np.dtype[Any] = series.dtype
         keyframe = series.keyframe
@@ -114,21 +200,24 @@ class _Segments:
         self._keyframe = keyframe
         self._pages = [page for page in series.pages if page is not None]
         if len(self._pages) != math.prod(self.shape[:-2]):
-            raise InputError(f"{path} has {len(self._pages)} pages for a stack of shape {self.shape}; export it again")
-        self._number = np.arange(len(self._pages)).reshape(self.shape[:-2])
-        self._handle = keyframe.parent.filehandle
+            raise InputError(f"{where} has {len(self._pages)} pages for a stack of shape {self.shape}; export it again")
+        parts = math.prod(keyframe.chunked)
+        if any(len(page.dataoffsets) != parts or len(page.databytecounts) != parts for page in self._pages):
+            raise InputError(f"{where} has a page without all of its {parts} strips or tiles; export it again")
+        self._number = _Numbers(self.shape[:-2])
+        self._file = file
         self._kept: OrderedDict[tuple[int, int], NDArray[Any]] = OrderedDict()
         self._kept_bytes = 0
+        self._most_bytes = kept_bytes
         self._lock = threading.Lock()
 
     def __getitem__(self, key: Key) -> NDArray[Any]:
         rows, columns = (_range(part, n) for part, n in zip(key[-2:], self.shape[-2:], strict=True))
-        numbers = self._number[key[:-2]]
-        out = np.empty((numbers.size, len(rows), len(columns)), dtype=self.dtype)
-        with self._lock:
-            for image, number in zip(out, numbers.flat, strict=True):
-                self._fill(image, int(number), rows, columns)
-        return out.reshape(*numbers.shape, len(rows), len(columns))
+        numbers, outer = self._number[key[:-2]]
+        out = np.empty((len(numbers), len(rows), len(columns)), dtype=self.dtype)
+        for image, number in zip(out, numbers, strict=True):
+            self._fill(image, number, rows, columns)
+        return out.reshape(*outer, len(rows), len(columns))
 
     def _fill(self, out: NDArray[Any], number: int, rows: range, columns: range) -> None:
         high, wide = self.segment
@@ -136,30 +225,37 @@ class _Segments:
             for j in range(columns.start // wide, -(-columns.stop // wide)):
                 part = self._decoded(number, i * self._across + j)
                 top, left = max(rows.start, i * high), max(columns.start, j * wide)
-                bottom = min(rows.stop, i * high + part.shape[0])
-                right = min(columns.stop, j * wide + part.shape[1])
+                bottom, right = min(rows.stop, (i + 1) * high), min(columns.stop, (j + 1) * wide)
+                # A part that is too small fails here: nothing of the answer is left unwritten.
                 out[top - rows.start : bottom - rows.start, left - columns.start : right - columns.start] = part[
                     top - i * high : bottom - i * high, left - j * wide : right - j * wide
                 ]
 
     def _decoded(self, number: int, index: int) -> NDArray[Any]:
-        kept = self._kept.get((number, index))
-        if kept is not None:
-            self._kept.move_to_end((number, index))
-            return kept
+        with self._lock:
+            kept = self._kept.get((number, index))
+            if kept is not None:
+                self._kept.move_to_end((number, index))
+                return kept
+        part = self._decode(number, index)  # without the lock: decoders run in parallel
+        with self._lock:
+            if (number, index) not in self._kept:
+                self._kept[number, index] = part
+                self._kept_bytes += part.nbytes
+            while self._kept_bytes > self._most_bytes and len(self._kept) > 1:
+                self._kept_bytes -= self._kept.popitem(last=False)[1].nbytes
+        return part
+
+    def _decode(self, number: int, index: int) -> NDArray[Any]:
         page = self._pages[number]
         count = page.databytecounts[index]
-        self._handle.seek(page.dataoffsets[index])
-        data = self._handle.read(count) if count else None
+        data = self._file.read(page.dataoffsets[index], count) if count else None
+        if data is not None:
+            refuse_large_image(self._keyframe.compression, data, self.dtype.itemsize)
         tables = {"jpegtables": page.jpegtables} if self._keyframe.compression in _JPEG else {}
         decoded, _, shape = self._keyframe.decode(data, index, **tables)
         # A segment that was never written stands for zeros.
-        part = np.zeros(shape[1:3], self.dtype) if decoded is None else decoded.reshape(decoded.shape[1:3])
-        self._kept[number, index] = part
-        self._kept_bytes += part.nbytes
-        while self._kept_bytes > _CACHE_BYTES and len(self._kept) > 1:
-            self._kept_bytes -= self._kept.popitem(last=False)[1].nbytes
-        return part
+        return np.zeros(shape[1:3], self.dtype) if decoded is None else decoded.reshape(decoded.shape[1:3])
 
 
 def _range(part: slice | int, extent: int) -> range:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -10,8 +12,10 @@ from numpy.typing import NDArray
 
 from emboundary.service.errors import InputError, first_line
 from emboundary.service.intensity import refuse_non_finite
-from emboundary.service.volumes.axes import SpaceAxes, Triple, assign
+from emboundary.service.volumes.axes import SpaceAxes, Triple, assign, calibrated
+from emboundary.service.volumes.bounds import refuse_large, refuse_unaddressable
 from emboundary.service.volumes.source import Key, Source
+from emboundary.service.volumes.storage import is_url
 
 _DTYPES = tuple(np.dtype(name) for name in ("uint8", "int8", "uint16", "int16", "float16", "float32", "float64"))
 
@@ -24,16 +28,20 @@ class Volume:
         shape: (z, y, x) in voxels; a single image has z = 1.
         dtype: of the voxels, in the machine's byte order.
         chunks: (z, y, x) of the parts that are read at once.
-        axes: name, scale, unit and origin of z, y and x, as the file gives them.
+        axes: name, scale, unit and origin of z, y and x, as the file gives them, or with the size that was told.
+        fill_value: of voxels that were never written.
 
     Raises:
-        UsageError: axes that were told and do not fit.
-        InputError: axes that nobody names, colour, a type that is no grey value, an empty volume.
+        UsageError: axes that were told and do not fit, or a voxel size that is not three finite numbers above 0.
+        InputError: axes that nobody names, colour, a type that is no grey value, an empty volume, or one whose parts
+            are too large to be decoded.
     """
 
-    def __init__(self, source: Source, axes: str | None = None) -> None:
+    def __init__(
+        self, source: Source, axes: str | None = None, voxel_size_nm: tuple[float, float, float] | None = None
+    ) -> None:
         array = source.array
-        if array.dtype.newbyteorder("=") not in _DTYPES:
+        if array.dtype.kind not in "iuf" or array.dtype.newbyteorder("=") not in _DTYPES:
             raise InputError(
                 f"{source.where} has voxels of type {array.dtype}; it must be one of "
                 f"{', '.join(str(d) for d in _DTYPES)}: convert it"
@@ -43,19 +51,36 @@ class Volume:
         if 0 in array.shape:
             raise InputError(f"{source.where} has shape {array.shape}; it must hold at least one voxel")
         assignment = assign(source.where, array.shape, array.dtype, source.axes, axes)
+        refuse_unaddressable(source.where, array.shape, array.dtype.itemsize)
+        if source.decoded is not None:
+            refuse_large(source.where, "chunk, strip or tile", source.decoded, array.dtype.itemsize)
         self._source = source
         self._places = assignment.places
         self.where = source.where
-        self.axes: SpaceAxes = assignment.axes
+        self.axes: SpaceAxes = assignment.axes if voxel_size_nm is None else calibrated(assignment.axes, voxel_size_nm)
         self.dtype = array.dtype.newbyteorder("=")
         self.shape: Triple = self._spatial(array.shape)
         self.chunks: Triple = self._spatial(source.chunks)
+        self.fill_value: float = source.fill_value
 
     @property
     def voxel_size_nm(self) -> tuple[float, float, float] | None:
         """Extent of a voxel (z, y, x) in nm; None unless the file gives all three with units."""
         z, y, x = (axis.voxel_size_nm for axis in self.axes)
         return None if z is None or y is None or x is None else (z, y, x)
+
+    def identity(self) -> dict[str, Any]:
+        """What tells that a volume is the same when a run goes on with it, as JSON; no voxel is read."""
+        return {
+            "where": self._absolute(),
+            "shape": list(self.shape),
+            "dtype": str(self.dtype),
+            "axes": [asdict(axis) for axis in self.axes],
+            **self._source.state,
+        }
+
+    def _absolute(self) -> str:
+        return self.where if is_url(self.where) else str(Path(self.where).absolute())
 
     def __getitem__(self, key: tuple[slice, slice, slice], /) -> NDArray[Any]:
         """Read a box; ``key`` is one slice each for z, y and x, with steps of 1.
@@ -81,8 +106,6 @@ class Volume:
     def _read(self, key: Key) -> NDArray[Any]:
         try:
             return np.asarray(self._source.array[key]).astype(self.dtype, copy=False)
-        except MemoryError:
-            raise
         except Exception as error:  # every codec has exceptions of its own
             reason = first_line(error)
             raise InputError(

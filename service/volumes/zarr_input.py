@@ -2,58 +2,106 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
+import os
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import zarr
 from pydantic import ValidationError
 from yaozarrs import v04, v05
-from zarr.abc.store import Store
+from zarr.abc.store import ByteRequest, Store
+from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from zarr.errors import GroupNotFoundError, NodeNotFoundError
 from zarr.storage import FsspecStore, LocalStore
 
 from emboundary.service.errors import InputError, first_line
 from emboundary.service.volumes.axes import Axis, canonical_unit
+from emboundary.service.volumes.bounds import DOCUMENT_BYTES, refuse_large, show_bytes
 from emboundary.service.volumes.source import Source
+from emboundary.service.volumes.storage import Folder, digest, is_url, missing_package
+
+_DOCUMENTS = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
 
 Multiscale = v04.Multiscale | v05.Multiscale
 
 
-def open_zarr(where: str) -> Source:
+def open_zarr(folder: Folder, documents: Mapping[str, bytes]) -> Source:
     """Open a Zarr array, or level 0 of an OME-Zarr image.
 
     Args:
-        where: path of a folder, or a URL that fsspec knows, e.g. ``https://...`` or ``s3://...``.
+        folder: local, or behind a URL that fsspec knows.
+        documents: the folder's own ``zarr.json``, ``.zarray``, ``.zgroup`` and ``.zattrs``, as far as it has them.
 
     Raises:
-        InputError: nothing there, a group without an image, or metadata that break the OME-Zarr rules.
+        InputError: a group without an image, or metadata that break the rules of Zarr or OME-Zarr.
     """
+    where = folder.where
     store = _store(where)
     try:
-        node = zarr.open(store, mode="r")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what a later zarr-python will do, or does not know: it reads or raises
+            node = zarr.open(store, mode="r")
+            if isinstance(node, zarr.Array):
+                names = getattr(node.metadata, "dimension_names", None) or [None] * node.ndim
+                return _source(where, store, node, tuple(Axis((name or "").lower()) for name in names), documents)
+            return _open_image(folder, store, node, documents)
     except (NodeNotFoundError, GroupNotFoundError, FileNotFoundError):
         raise InputError(
             f"{where} holds neither a Zarr array nor a Zarr group; give the folder that has its metadata"
         ) from None
+    except InputError:
+        raise
     except Exception as error:  # metadata can be wrong in as many ways as there are codecs and stores
-        raise InputError(f"{where} cannot be opened as Zarr: {first_line(error)}") from error
-    if isinstance(node, zarr.Array):
-        names = getattr(node.metadata, "dimension_names", None) or [None] * node.ndim
-        return _source(where, node, tuple(Axis((name or "").lower()) for name in names))
-    return _open_image(where, node)
+        raise InputError(f"{where} cannot be opened as Zarr: {first_line(error)}; mend its metadata") from error
 
 
 def _store(where: str) -> Store:
-    if "://" not in where:
-        return LocalStore(Path(where), read_only=True)
+    if not is_url(where):
+        return _BoundedStore(Path(where))
     try:
         return FsspecStore.from_url(where, read_only=True)
-    except (ImportError, ValueError, OSError) as error:
+    except ImportError as error:
+        raise missing_package(where, error) from error
+    except (ValueError, OSError) as error:
         raise InputError(f"{where} cannot be opened: {first_line(error)}") from error
 
 
-def _open_image(where: str, group: zarr.Group) -> Source:
+class _BoundedStore(LocalStore):
+    """A folder whose files are refused, before they are read, where they are larger than what they can stand for."""
+
+    def __init__(self, root: Path, *, read_only: bool = True) -> None:
+        super().__init__(root, read_only=read_only)
+        self.most_bytes = DOCUMENT_BYTES
+
+    async def get(
+        self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        prototype = prototype or default_buffer_prototype()
+        if byte_range is not None:
+            return await super().get(key, prototype, byte_range)
+        content = await asyncio.to_thread(self._whole, self.root / key)
+        return None if content is None else prototype.buffer.from_bytes(content)
+
+    def _whole(self, path: Path) -> bytes | None:
+        try:
+            with path.open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                if size > self.most_bytes:
+                    raise ValueError(
+                        f"{path} has {show_bytes(size)}, but stands for {show_bytes(self.most_bytes)} at most"
+                    )
+                return file.read()
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            return None
+
+
+def _open_image(folder: Folder, store: Store, group: zarr.Group, documents: Mapping[str, bytes]) -> Source:
+    where = folder.where
     multiscale = _multiscale(where, group)
     level = multiscale.datasets[0]
     array = group.get(level.path)
@@ -69,7 +117,8 @@ def _open_image(where: str, group: zarr.Group) -> Source:
         Axis(axis.name.lower(), a * outer_a, canonical_unit(getattr(axis, "unit", None)), b * outer_a + outer_b)
         for axis, a, b, outer_a, outer_b in zip(multiscale.axes, scale, origin, outer_scale, outer_origin, strict=True)
     )
-    return _source(where, array, axes)
+    level_documents = read_documents(folder, level.path)
+    return _source(where, store, array, axes, {**documents, **level_documents})
 
 
 def _multiscale(where: str, group: zarr.Group) -> Multiscale:
@@ -106,5 +155,41 @@ def _transform(described: Any, ndim: int) -> tuple[list[float], list[float]]:
     return scale, translation
 
 
-def _source(where: str, array: zarr.Array[Any], axes: tuple[Axis, ...]) -> Source:
-    return Source(where, array, array.chunks, axes)
+def read_documents(folder: Folder, inside: str = "") -> dict[str, bytes]:
+    """The metadata documents of the node at ``inside``, by name.
+
+    Raises:
+        InputError: one that is too large, or cannot be read.
+    """
+    prefix = f"{inside}/" if inside else ""
+    found = {prefix + name: folder.read(prefix + name) for name in _DOCUMENTS}
+    return {name: content for name, content in found.items() if content is not None}
+
+
+def _source(
+    where: str, store: Store, array: zarr.Array[Any], axes: tuple[Axis, ...], documents: Mapping[str, bytes]
+) -> Source:
+    itemsize = array.dtype.itemsize
+    outer = array.shards or array.chunks
+    if array.shards is not None:
+        # 16 bytes of index for each chunk of a shard are read with any of them.
+        within = tuple(-(-shard // chunk) for shard, chunk in zip(array.shards, array.chunks, strict=True))
+        refuse_large(where, "shard with an index", within, 16)
+    if isinstance(store, _BoundedStore):
+        # No compressor of use makes a chunk twice as large; the constant is for headers and checksums.
+        store.most_bytes = max(DOCUMENT_BYTES, 2 * math.prod(outer) * itemsize)
+    return Source(
+        where,
+        array,
+        array.chunks,
+        axes,
+        decoded=array.chunks,
+        fill_value=_fill_value(array.fill_value),
+        state={"metadata_sha256": digest(documents)},
+    )
+
+
+def _fill_value(value: Any) -> float:
+    if isinstance(value, np.generic) and value.dtype.kind in "iuf" and np.isfinite(value):
+        return cast(float, value.item())
+    return 0
