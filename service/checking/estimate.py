@@ -1,0 +1,214 @@
+"""What a whole run will take, from what one tile took: time, memory, disk."""
+
+from __future__ import annotations
+
+import math
+import resource
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from emboundary.model.geometry import Box, Footprint, Readable, Triple, round_up
+from emboundary.service.engine import Engine
+from emboundary.service.inference import predict_box
+from emboundary.service.intensity import Intensity
+
+_STATUS = Path("/proc/self/status")
+_MEMORY = Path("/proc/meminfo")
+_CONTAINER = Path("/sys/fs/cgroup/memory.max")
+
+# A tile's time is measured on a smaller one first, which also takes the cost of the first run of all.
+_PROBE = 128
+# Bounds of what a run holds beside the network: blocks being filled, waiting and being stored, and tiles read ahead.
+_BLOCKS, _BLOCK_BYTES = 4, 1 << 26
+_TILES, _TILE_BYTES = 5, 1 << 25
+
+
+@dataclass(frozen=True)
+class TilePass:
+    """One pass of the network over a tile of one section.
+
+    Attributes:
+        write: shape (y, x) of what it gave, in voxels.
+        pixels: that the network saw, the halo included.
+        seconds: it took, once warm.
+        memory_bytes: largest resident memory of this process until then, scaled to the tile that was asked for.
+    """
+
+    write: tuple[int, int]
+    pixels: int
+    seconds: float
+    memory_bytes: int
+
+    @property
+    def pixels_per_second(self) -> float:
+        """Halo included."""
+        return self.pixels / self.seconds
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run over a box of the volume is expected to take.
+
+    Attributes:
+        tile: side of the tiles that this is about, in voxels.
+        compute_seconds: of the network, halos included.
+        read_seconds: to read the box once, as fast as the sample was read.
+        measure_seconds: to measure the volume's intensity before; 0 where it is given.
+        memory_bytes: largest resident memory.
+        free_memory_bytes: that this process may take in all, as far as the system tells.
+        output_bytes: upper bound for OUTPUT, uncompressed, with its pyramid, for the dtype uint8.
+    """
+
+    tile: int
+    compute_seconds: float
+    read_seconds: float
+    measure_seconds: float
+    memory_bytes: int
+    free_memory_bytes: int | None
+    output_bytes: int
+
+    @property
+    def seconds(self) -> float:
+        """Reading, computing and storing go on at the same time; measuring comes before."""
+        return max(self.compute_seconds, self.read_seconds) + self.measure_seconds
+
+
+def time_tile(
+    engine: Engine,
+    volume: Readable,
+    region: Box,
+    centre: Triple,
+    tile: int,
+    intensity: Intensity,
+    *,
+    tta: bool,
+    clock: Callable[[], float],
+    seconds: float,
+) -> TilePass:
+    """Run one tile, or the largest part of it that takes no longer than ``seconds`` as a smaller one lets expect.
+
+    Args:
+        engine: the network.
+        volume: array-like (z, y, x).
+        region: the box to be mapped; the tile lies inside.
+        centre: (z, y, x) of the tile, moved where it would leave the region.
+        tile: its side in y and x, in voxels.
+        intensity: statistics of the whole volume.
+        tta: mean over the 8 rotations and flips.
+        clock: seconds from any origin.
+        seconds: that the pass may take.
+    """
+
+    def run(side: int) -> tuple[Box, float]:
+        box = _around(region, centre, side)
+        began = clock()
+        predict_box(engine, volume, box, intensity, tta=tta)
+        return box, clock() - began
+
+    def seen(box: Box) -> int:
+        return math.prod(engine.footprint.read_box(box).shape)
+
+    whole = seen(_around(region, centre, tile))
+    first, took = run(min(_PROBE, tile))
+    if took < seconds / 4:  # it may have been the first run of all
+        first, took = run(min(_PROBE, tile))
+    side = tile
+    while side > _PROBE and took * seen(_around(region, centre, side)) / seen(first) > seconds:
+        side = side * 3 // 4
+    before = _resident("VmRSS")
+    box, took = run(side)
+    if took < seconds / 2:
+        box, took = min((box, took), run(side), key=lambda one: one[1])
+    peak = _resident("VmHWM")
+    memory = before + round(max(0, peak - before) * whole / seen(box))
+    return TilePass((box.shape[1], box.shape[2]), seen(box), took, max(peak, memory))
+
+
+def estimate(
+    region: Box,
+    footprint: Footprint,
+    tile: int,
+    one: TilePass,
+    *,
+    read_voxels_per_second: float,
+    measured_voxels: int,
+    itemsize: int,
+    output_bytes: int,
+) -> Estimate:
+    """What a run takes, from one tile of it.
+
+    Args:
+        region: the box to be mapped.
+        footprint: of the network.
+        tile: side of the run's tiles, in voxels.
+        one: what a tile took.
+        read_voxels_per_second: of the volume, chunks decoded.
+        measured_voxels: that are read to measure the intensity; 0 where it is given.
+        itemsize: bytes of a voxel.
+        output_bytes: upper bound for OUTPUT.
+    """
+    return Estimate(
+        tile,
+        read_pixels(region, tile, footprint) / one.pixels_per_second,
+        region.voxels / read_voxels_per_second,
+        measured_voxels / read_voxels_per_second,
+        one.memory_bytes
+        + min(_BLOCKS * _BLOCK_BYTES, region.voxels)
+        + min(_TILES * _TILE_BYTES, region.voxels * itemsize),
+        free_memory(),
+        output_bytes,
+    )
+
+
+def read_pixels(region: Box, tile: int, footprint: Footprint) -> int:
+    """How many pixels the network sees in all: tiles of one side, each with its halo."""
+    z, *sides = region.shape
+    pixels = z
+    for extent, halo, stride in zip(sides, footprint.halo[1:], footprint.stride[1:], strict=True):
+        parts = -(-extent // round_up(tile, stride))
+        pixels *= round_up(extent, stride) + 2 * halo * parts
+    return pixels
+
+
+def free_memory() -> int | None:
+    """Bytes that this process may hold in all before the system, or its container, runs out; None: not known."""
+    available = _field(_MEMORY, "MemAvailable")
+    if available is None:
+        return None
+    free = available + _resident("VmRSS")
+    try:
+        return min(free, int(_CONTAINER.read_text()))
+    except (OSError, ValueError):  # no container, or "max": no limit
+        return free
+
+
+def _around(region: Box, centre: Triple, side: int) -> Box:
+    """A square of one section around a place, as far as the region reaches."""
+    start, stop = [centre[0]], [centre[0] + 1]
+    for middle, low, high in zip(centre[1:], region.start[1:], region.stop[1:], strict=True):
+        length = min(side, high - low)
+        start.append(min(max(low, middle - length // 2), high - length))
+        stop.append(start[-1] + length)
+    return Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
+
+
+def _resident(name: str) -> int:
+    """Resident memory of this process in bytes, now (``VmRSS``) or at most (``VmHWM``).
+
+    ``getrusage`` is for kernels without these lines: its figure begins with that of the program that started this one.
+    """
+    found = _field(_STATUS, name)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 if found is None else found
+
+
+def _field(path: Path, name: str) -> int | None:
+    """A line ``name: N kB`` of one of the kernel's files, in bytes."""
+    try:
+        text = path.read_text()
+    except OSError:
+        return None
+    for line in text.splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    return None
