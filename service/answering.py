@@ -56,7 +56,7 @@ def read_question(
                 f"the image is constant (every voxel is {image.flat[0]:g}), so it has no contrast to normalise by; "
                 "give the whole volume's statistics as intensity=MEAN,STD"
             )
-        intensity = measure(image)
+        intensity = measure(image).intensity
     return Question(image, intensity, array.shape)
 
 

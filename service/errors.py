@@ -24,6 +24,10 @@ class InputError(EmboundaryError):
     """A volume that is missing, damaged, or not something the networks can read."""
 
 
+class NonFiniteError(InputError):
+    """A volume that can be read and holds NaN or an infinity."""
+
+
 class OutputError(EmboundaryError):
     """A result that cannot be stored where it was asked to be."""
 
@@ -38,6 +42,10 @@ class DeviceError(EmboundaryError):
 
 class RemoteError(EmboundaryError):
     """A server that cannot be reached, or that refused a request."""
+
+
+class InterruptedRunError(EmboundaryError):
+    """A run that was stopped from outside and has kept what it did."""
 
 
 def first_line(error: BaseException) -> str:

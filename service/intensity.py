@@ -13,12 +13,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emboundary.model.geometry import BlockGrid, Box, Readable, Triple
-from emboundary.service.errors import InputError, UsageError
+from emboundary.model.geometry import Box, Readable, Triple
+from emboundary.service.errors import InputError, NonFiniteError, UsageError
+from emboundary.service.fill import fill_mask, fill_value
+from emboundary.service.scanning import CELL, Scanner, cells, triple, whole
+from emboundary.service.tally import Summary, Tally
 
-_READ_VOXELS = 1 << 24
-# Counting needs 8 bytes per voxel, whatever their type.
-_COUNTED_VOXELS = 1 << 22
+# Larger volumes are sampled, until so many voxels of data were seen, in so many cells at most.
+_COUNTED_WHOLE = 1 << 30
+_SAMPLED_VOXELS = 1 << 28
+_MOST_CELLS = 4096
+# A sample of which not one of so many places can be read is given up.
+_UNREADABLE_AT_MOST = 64
+_LISTED_BOXES = 16
 
 
 @dataclass(frozen=True)
@@ -66,52 +73,126 @@ class Intensity:
         return scaled
 
 
-def measure(volume: Readable, progress: Callable[[int], None] | None = None) -> Intensity:
-    """Mean and population standard deviation of a whole volume, read once, block by block.
+@dataclass(frozen=True)
+class Statistics:
+    """Intensity of a volume, and how it was found.
 
-    Integers are counted value by value, so their statistics are exact; floats are joined block by block in
-    float64 (Chan, Golub and LeVeque 1983, "Algorithms for computing the sample variance").
+    Attributes:
+        intensity: mean and standard deviation.
+        record: JSON values that describe the measurement: ``rule``, what was counted and what was left out, the
+            range of values, and a coarse histogram (``counts`` and one more ``edges``).
+    """
+
+    intensity: Intensity
+    record: dict[str, Any]
+
+
+def measure(volume: Readable, progress: Callable[[int], None] | None = None) -> Statistics:
+    """Mean and population standard deviation of a whole volume without its fill.
+
+    Up to 2^30 voxels every one is read, once.  Larger volumes are sampled: cells of 16 x 256 x 256 voxels, spread
+    evenly by a fixed rule, until 2^28 voxels of data were seen.  What is fill is told in ``fill``; neither rule
+    depends on how the volume is stored.  Where all data have one value, fill counts as data.
 
     Args:
         volume: array-like (z, y, x) of integers up to 16 bit, or of floats; its attribute ``chunks``, where it
-            has one, shapes the blocks.
-        progress: called with the number of voxels of each block, once it has been read.
+            has one, shapes the blocks that are read, and ``fill_value`` says which value stands for no data (0).
+        progress: called with a number of voxels after each block; together they are those of the volume.
 
     Raises:
-        InputError: a value that is NaN or infinite, with its place, or a volume that is constant.
+        NonFiniteError: a value that is NaN or infinite, with its place.
+        InputError: a volume that is constant, or of which nothing can be read.
     """
-    z, y, x = volume.shape
-    shape = (z, y, x)
+    shape = triple(volume)
     if 0 in shape:
         raise InputError(f"the volume has shape (z, y, x) = {shape}; it must hold at least one voxel")
-    statistics: _Histogram | _Moments | None = None
-    for box in BlockGrid(Box.of_shape(shape), reading_block(shape, getattr(volume, "chunks", None))):
-        block = np.asarray(volume[box.slices])
-        refuse_non_finite(block, box.start)
-        if statistics is None:
-            statistics = _Histogram(block.dtype) if block.dtype.kind in "iu" else _Moments()
-        flat = block.reshape(-1)
-        for first in range(0, flat.size, _COUNTED_VOXELS):
-            statistics.add(flat[first : first + _COUNTED_VOXELS])
+    voxels = math.prod(shape)
+    survey = _Survey(volume)
+    if voxels <= _COUNTED_WHOLE:
+        for box in whole(shape, getattr(volume, "chunks", None)):
+            survey.look(box)
+            if progress is not None:
+                progress(box.voxels)
+        return survey.statistics({"rule": "every voxel"})
+    advanced = 0
+    looked = 0
+    for box in cells(shape, _MOST_CELLS):
+        survey.look(box)
+        looked += 1
+        if survey.hopeless or survey.counted >= _SAMPLED_VOXELS:
+            break
         if progress is not None:
-            progress(box.voxels)
-    assert statistics is not None  # the grid of a volume that is not empty has a block
-    return statistics.intensity()
+            done = int(voxels * max(survey.counted / _SAMPLED_VOXELS, looked / _MOST_CELLS))
+            progress(done - advanced)
+            advanced = done
+    if progress is not None:
+        progress(voxels - advanced)
+    cell = "x".join(map(str, CELL))
+    return survey.statistics({"rule": f"sample: Halton sequence over cells of {cell} voxels", "cells": looked})
 
 
-def reading_block(shape: Triple, chunks: Triple | None) -> Triple:
-    """Block for a pass over a whole volume: whole chunks, as many along x, then y, as stay within memory bounds."""
-    z, y, x = chunks or (1, shape[1], shape[2])
-    wide = min(shape[2], x * max(1, _READ_VOXELS // (z * y * x)))
-    high = min(shape[1], y * max(1, _READ_VOXELS // (z * y * wide)))
-    return min(shape[0], z * max(1, _READ_VOXELS // (z * high * wide))), high, wide
+class _Survey:
+    """What has been seen of a volume."""
+
+    def __init__(self, volume: Readable) -> None:
+        self._scanner = Scanner(volume)
+        self._fill = fill_value(volume)
+        self._tally: Tally | None = None
+        self._excluded = 0
+        self.counted = 0
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether nothing could be read of many places."""
+        return self._tally is None and len(self._scanner.unreadable) >= _UNREADABLE_AT_MOST
+
+    def look(self, box: Box) -> None:
+        """Take in a box, or what can be read of it."""
+        for part, block in self._scanner.read(box):
+            refuse_non_finite(block, part.start)
+            if self._tally is None:
+                self._tally = Tally.of(block.dtype)
+            fill = fill_mask(block, self._fill)
+            data = block if fill is None else block[~fill]
+            self._tally.add(data)
+            self.counted += data.size
+            self._excluded += block.size - data.size
+
+    def statistics(self, record: dict[str, Any]) -> Statistics:
+        """The result, its record completed.
+
+        Raises:
+            InputError: there is none.
+        """
+        if self._tally is None:
+            assert self._scanner.error is not None  # the grid of a volume that is not empty has a block
+            raise self._scanner.error
+        summary, excluded = self._tally.summary(), self._excluded
+        if excluded and (summary is None or summary.low == summary.high):
+            self._tally.add_repeated(self._fill, excluded)
+            summary, excluded = self._tally.summary(), 0
+        assert summary is not None
+        unreadable = self._scanner.unreadable
+        return Statistics(
+            _intensity(summary),
+            record
+            | {
+                "voxels": summary.count,
+                "fill_value": self._fill,
+                "excluded_fill": excluded,
+                "low": summary.low,
+                "high": summary.high,
+                "histogram": summary.bins.as_json(),
+            }
+            | ({"unreadable": _listed(unreadable)} if unreadable else {}),
+        )
 
 
 def refuse_non_finite(block: NDArray[Any], start: Triple) -> None:
     """Refuse a block (z, y, x) of floats that holds NaN or an infinity; ``start`` is its place in the volume.
 
     Raises:
-        InputError: names the first such voxel, counted from the volume's origin.
+        NonFiniteError: names the first such voxel, counted from the volume's origin.
     """
     if block.dtype.kind != "f":
         return
@@ -119,68 +200,26 @@ def refuse_non_finite(block: NDArray[Any], start: Triple) -> None:
     if bad.any():
         place = np.unravel_index(int(np.argmax(bad)), bad.shape)
         at = ", ".join(str(int(p) + s) for p, s in zip(place, start, strict=True))
-        raise InputError(
+        raise NonFiniteError(
             f"the volume holds {block[place]} at voxel (z, y, x) = ({at}); every value must be finite: "
             "replace such voxels, for example by the volume's mean"
         )
 
 
-class _Histogram:
-    """How often each value of an 8- or 16-bit integer type occurs."""
-
-    def __init__(self, dtype: np.dtype[Any]) -> None:
-        self._unsigned = np.dtype(f"u{dtype.itemsize}")
-        # Counted by bit pattern: a signed value's pattern is an unsigned number.
-        self._values = np.arange(1 << 8 * dtype.itemsize, dtype=self._unsigned).view(dtype.newbyteorder("="))
-        self._counts = np.zeros(self._values.size, dtype=np.int64)
-
-    def add(self, block: NDArray[Any]) -> None:
-        native = block.astype(block.dtype.newbyteorder("="), copy=False)
-        self._counts += np.bincount(native.view(self._unsigned), minlength=self._counts.size)
-
-    def intensity(self) -> Intensity:
-        # Python integers: sums of squares over a large volume do not fit 64 bits.
-        seen = [(int(v), int(n)) for v, n in zip(self._values, self._counts, strict=True) if n]
-        if len(seen) == 1:
-            raise _constant(seen[0][0])
-        count = sum(n for _, n in seen)
-        total = sum(v * n for v, n in seen)
-        squares = sum(v * v * n for v, n in seen)
-        return Intensity(total / count, math.sqrt(squares * count - total * total) / count)
+def _intensity(summary: Summary) -> Intensity:
+    if summary.low == summary.high:
+        raise _constant(summary.low)
+    if not math.isfinite(summary.std) or summary.std == 0:
+        raise InputError(
+            f"the volume's values run from {summary.low:g} to {summary.high:g}, for which float64 gives no usable "
+            "standard deviation; rescale them, or give --intensity MEAN,STD"
+        )
+    return Intensity(summary.mean, summary.std)
 
 
-class _Moments:
-    """Count, mean, sum of squared deviations from it, and range of floats."""
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._mean = 0.0
-        self._squares = 0.0
-        self._low, self._high = math.inf, -math.inf
-
-    def add(self, block: NDArray[Any]) -> None:
-        wide = block.astype(np.float64)
-        self._low, self._high = min(self._low, float(wide.min())), max(self._high, float(wide.max()))
-        with np.errstate(over="ignore", invalid="ignore"):
-            mean = float(wide.mean())
-            wide -= mean
-            squares = float(np.square(wide, out=wide).sum())
-        count = self._count + wide.size
-        delta = mean - self._mean
-        self._mean += delta * wide.size / count
-        self._squares += squares + delta * delta * self._count * wide.size / count
-        self._count = count
-
-    def intensity(self) -> Intensity:
-        if self._low == self._high:
-            raise _constant(self._low)
-        std = math.sqrt(self._squares / self._count)
-        if not math.isfinite(std) or std == 0:
-            raise InputError(
-                f"the volume's values run from {self._low:g} to {self._high:g}, for which float64 gives no usable "
-                "standard deviation; rescale them, or give --intensity MEAN,STD"
-            )
-        return Intensity(self._mean, std)
+def _listed(boxes: list[Box]) -> list[str]:
+    more = len(boxes) - _LISTED_BOXES
+    return [str(box) for box in boxes[:_LISTED_BOXES]] + ([f"and {more} more"] if more > 0 else [])
 
 
 def _constant(value: float) -> InputError:

@@ -75,14 +75,14 @@ def test_every_type_comes_in_and_goes_out(
     assert response.status_code == 200, response.text
     assert response.headers["content-type"] == answered
     engine = OnnxEngine.open(load_model("d4", repository), "cpu")
-    expected = np.rint(255 * predict_array(engine, image[None], measure(image[None]))[0])
+    expected = np.rint(255 * predict_array(engine, image[None], measure(image[None]).intensity)[0])
     np.testing.assert_allclose(decode(response.content, answered, limit=1 << 20), expected, atol=1)
 
 
 def test_the_headers_say_what_was_done(http: httpx.Client, repository: Path, stack: NDArray[np.uint8]) -> None:
     headers = http.post("/v1/predict", params={"model": "plain"}, content=npy(stack), headers=NPY).headers
     description = load_model("plain", repository).description
-    measured = measure(stack)
+    measured = measure(stack).intensity
     assert headers["x-emboundary-intensity"] == f"{measured.mean!r},{measured.std!r}"
     assert headers["x-emboundary-model"] == "plain"
     assert headers["x-emboundary-model-version"] == "1"

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import json
 import math
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from emboundary.service.errors import InputError, UsageError
-from emboundary.service.intensity import Intensity, measure, reading_block
+from emboundary.service.errors import InputError, NonFiniteError, UsageError
+from emboundary.service.intensity import Intensity, measure
 
 
 def exact(array: NDArray[Any]) -> tuple[float, float]:
@@ -25,7 +28,7 @@ def test_integer_statistics_are_exact(dtype: str) -> None:
     info = np.iinfo(dtype)
     array = np.random.default_rng(0).integers(info.min, info.max, (3, 11, 13), endpoint=True).astype(dtype)
     mean, std = exact(array)
-    found = measure(array)
+    found = measure(array).intensity
     assert found.mean == mean
     assert found.std == pytest.approx(std, rel=1e-15)
 
@@ -33,7 +36,7 @@ def test_integer_statistics_are_exact(dtype: str) -> None:
 def test_integer_statistics_do_not_overflow() -> None:
     array = np.full((4, 512, 512), 65535, dtype=np.uint16)
     array[0, 0, 0] = 0
-    n, found = array.size, measure(array)
+    n, found = array.size, measure(array).intensity
     assert found.mean == pytest.approx(65535 * (n - 1) / n, rel=1e-15)
     assert found.std == pytest.approx(65535 * math.sqrt(n - 1) / n, rel=1e-15)
 
@@ -43,30 +46,41 @@ def test_float_statistics_survive_a_large_offset(dtype: str) -> None:
     offset = 1000 if dtype == "float16" else 1e6
     array = (np.random.default_rng(1).normal(size=(5, 40, 30)) + offset).astype(dtype)
     wide = array.astype(np.float64)
-    found = measure(array)
+    found = measure(array).intensity
     assert found.mean == pytest.approx(wide.mean(), rel=1e-14)
     assert found.std == pytest.approx(wide.std(), rel=1e-9)
 
 
 class Chunked:
-    """An array that says how it is stored, and notes what was read."""
+    """An array that says how it is stored, and notes what was read; what touches a damaged voxel is refused."""
 
-    def __init__(self, array: NDArray[Any], chunks: tuple[int, int, int]) -> None:
-        self.array, self.chunks, self.shape = array, chunks, array.shape
+    def __init__(
+        self, array: NDArray[Any], chunks: tuple[int, int, int], damaged: NDArray[np.bool_] | None = None
+    ) -> None:
+        self.array, self.chunks, self.shape, self.damaged = array, chunks, array.shape, damaged
         self.read: list[tuple[slice, slice, slice]] = []
 
     def __getitem__(self, key: tuple[slice, slice, slice]) -> NDArray[Any]:
         self.read.append(key)
+        # A whole chunk is decoded to read any voxel of it.
+        chunks = tuple(slice(k.start // n * n, -(-k.stop // n) * n) for k, n in zip(key, self.chunks, strict=True))
+        if self.damaged is not None and self.damaged[chunks].any():
+            raise InputError(f"cannot read {key}")
         return self.array[key]
 
 
+def tissue(*shape: int, seed: int = 2) -> NDArray[np.uint8]:
+    """Values with scattered zeros, of which none are fill."""
+    return np.random.default_rng(seed).integers(0, 100, shape, dtype=np.uint8)
+
+
 def test_every_voxel_is_read_once_whatever_the_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("emboundary.service.intensity._READ_VOXELS", 64)
-    monkeypatch.setattr("emboundary.service.intensity._COUNTED_VOXELS", 7)
-    array = np.random.default_rng(2).normal(size=(5, 9, 11))
-    volume = Chunked(array, (2, 4, 3))
+    monkeypatch.setattr("emboundary.service.scanning._READ_VOXELS", 2048)
+    monkeypatch.setattr("emboundary.service.tally._COUNTED_VOXELS", 7)
+    array = np.random.default_rng(2).normal(size=(5, 9, 600))
+    volume = Chunked(array, (2, 4, 256))
     advanced: list[int] = []
-    found = measure(volume, advanced.append)
+    found = measure(volume, advanced.append).intensity
     count = np.zeros(array.shape, dtype=int)
     for key in volume.read:
         count[key] += 1
@@ -76,16 +90,195 @@ def test_every_voxel_is_read_once_whatever_the_chunks(monkeypatch: pytest.Monkey
     assert (found.mean, found.std) == pytest.approx((array.mean(), array.std()), rel=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("shape", "chunks"), [((100, 4000, 4000), (1, 64, 4000)), ((64, 2048, 2048), (64, 64, 64)), ((3, 50, 50), None)]
+@settings(deadline=None, max_examples=60)
+@given(
+    shape=st.tuples(st.integers(1, 4), st.integers(1, 6), st.integers(2, 900)),
+    chunks=st.tuples(st.integers(1, 4), st.integers(1, 6), st.integers(1, 900)),
+    read=st.sampled_from([1, 2000, 1 << 24]),
+    seed=st.integers(0, 9),
 )
-def test_reading_blocks_are_whole_chunks_of_bounded_size(
-    shape: tuple[int, int, int], chunks: tuple[int, int, int] | None
+def test_statistics_do_not_depend_on_chunks(
+    shape: tuple[int, int, int], chunks: tuple[int, int, int], read: int, seed: int
 ) -> None:
-    block = reading_block(shape, chunks)
-    assert math.prod(block) <= 1 << 24
-    for extent, chunk, whole in zip(block, chunks or (1, *shape[1:]), shape, strict=True):
-        assert extent % chunk == 0 or extent == whole
+    rng = np.random.default_rng(seed)
+    array = rng.integers(1, 9, shape, dtype=np.uint8)
+    for _ in range(6):  # stretches of fill, long and short
+        z, y, x = (int(rng.integers(n)) for n in shape)
+        array[z, y, x : x + int(rng.integers(1, 400))] = 0
+    array[0, 0, 0], array[-1, -1, -1] = 9, 8
+    expected = measure(array)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("emboundary.service.scanning._READ_VOXELS", read)
+        assert measure(Chunked(array, chunks)) == expected
+
+
+def test_fill_is_left_out_and_dark_tissue_is_not() -> None:
+    array = tissue(3, 64, 700)
+    array[:, :, [299, 500]] = 9
+    data = array.copy()
+    array = np.concatenate([array, np.zeros((2, 64, 700), np.uint8)])
+    array[:, :, 300:500] = 0
+    found = measure(array)
+    kept = np.concatenate([data[:, :, :300], data[:, :, 500:]], axis=2)
+    assert found.record["excluded_fill"] == array.size - kept.size
+    assert found.record["voxels"] == kept.size
+    assert found.intensity.mean == exact(kept)[0]
+
+
+def test_the_fill_value_is_the_one_that_the_file_declares() -> None:
+    array = tissue(2, 8, 100)
+    array[1] = 255
+    volume = Chunked(array, (1, 8, 100))
+    assert measure(volume).record["excluded_fill"] == 0
+    volume.fill_value = np.uint8(255)  # type: ignore[attr-defined]
+    found = measure(volume)
+    assert (found.record["fill_value"], found.record["excluded_fill"]) == (255, 800)
+    assert found.intensity.mean == exact(array[:1])[0]
+
+
+def test_fill_counts_where_there_is_nothing_else_to_tell_contrast_by() -> None:
+    array = np.full((1, 4, 64), 7, np.uint8)
+    array[:, :2] = 0
+    found = measure(array)
+    assert found.intensity == Intensity(3.5, 3.5)
+    assert (found.record["voxels"], found.record["excluded_fill"]) == (256, 0)
+    assert measure(array.astype(np.float32)).intensity == Intensity(3.5, 3.5)
+
+
+def test_a_volume_that_is_all_fill_is_refused() -> None:
+    with pytest.raises(InputError, match="constant: every voxel is 0, so there is no contrast"):
+        measure(np.zeros((2, 10, 300), np.float32))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
+def test_the_record_is_json_and_carries_a_histogram(dtype: str) -> None:
+    array = (tissue(2, 30, 40).astype(np.int16) - (0 if dtype == "uint8" else 50)).astype(dtype)
+    record = json.loads(json.dumps(measure(array).record))
+    counts, edges = record["histogram"]["counts"], record["histogram"]["edges"]
+    assert len(counts) + 1 == len(edges) <= 65
+    np.testing.assert_array_equal(counts, np.histogram(array, np.nextafter(edges, -np.inf))[0])
+    assert (record["low"], record["high"]) == (array.min(), array.max())
+    assert record["rule"] == "every voxel"
+
+
+@pytest.mark.parametrize("chunks", [(1, 16, 400), (4, 16, 256), (2, 5, 300)])
+def test_what_cannot_be_read_is_left_out_and_noted(chunks: tuple[int, int, int]) -> None:
+    array = tissue(8, 32, 1100)
+    damaged = np.zeros(array.shape, np.bool_)
+    damaged[5, 20, 1000] = True
+    advanced: list[int] = []
+    found = measure(Chunked(array, chunks, damaged), advanced.append)
+    bounds = [[tuple(map(int, part.split(":"))) for part in box.split(",")] for box in found.record["unreadable"]]
+    assert any(all(a <= at < b for at, (a, b) in zip((5, 20, 1000), box, strict=True)) for box in bounds)
+    left_out = sum(math.prod(b - a for a, b in box) for box in bounds)
+    assert left_out <= chunks[0] * chunks[1] * (chunks[2] + 2 * 256)  # pieces of 256 are not cut
+    assert found.record["voxels"] == array.size - left_out
+    assert sum(advanced) == array.size
+
+
+def test_a_failure_that_passes_leaves_no_trace() -> None:
+    class Flaky(Chunked):
+        def __getitem__(self, key: tuple[slice, slice, slice]) -> NDArray[Any]:
+            block = super().__getitem__(key)
+            if len(self.read) % 3:
+                raise InputError("the connection was reset")
+            return block
+
+    array = tissue(4, 20, 30)
+    assert measure(Flaky(array, (4, 20, 30))) == measure(array)
+
+
+def test_a_volume_of_which_nothing_can_be_read_is_refused_with_its_own_reason() -> None:
+    array = tissue(4, 20, 300)
+    volume = Chunked(array, (1, 20, 300), np.ones(array.shape, np.bool_))
+    with pytest.raises(InputError, match="cannot read"):
+        measure(volume)
+    assert len(volume.read) < 30
+
+
+def test_much_damage_is_listed_in_short() -> None:
+    array = tissue(100, 4, 40)
+    damaged = np.zeros(array.shape, np.bool_)
+    damaged[::2] = True
+    record = measure(Chunked(array, (1, 4, 40), damaged)).record
+    assert len(record["unreadable"]) == 17
+    assert record["unreadable"][-1] == "and 34 more"
+
+
+class Endless:
+    """A volume of any size, made of what is read; 0 outside the tissue."""
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, shape: tuple[int, int, int], tissue_from: int = 0) -> None:
+        self.shape, self.tissue_from = shape, tissue_from
+        self.voxels = 0
+
+    def __getitem__(self, key: tuple[slice, slice, slice]) -> NDArray[np.uint8]:
+        z, y, x = (np.arange(k.start, k.stop, dtype=np.int64) for k in key)
+        self.voxels += z.size * y.size * x.size
+        block = (z[:, None, None] * 31 + y[:, None] * 17 + x * 7) % 200 + 1
+        block[z < self.tissue_from] = 0
+        return block.astype(np.uint8)
+
+
+@pytest.fixture
+def small_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("emboundary.service.intensity._SAMPLED_VOXELS", 1 << 23)
+    monkeypatch.setattr("emboundary.service.intensity._MOST_CELLS", 64)
+
+
+@pytest.mark.usefixtures("small_sample")
+@pytest.mark.parametrize(
+    "shape", [(1 << 18,) * 3, (1 << 60, 1, 1), (1, 1 << 31, 5), (1, 1, 1 << 54), (1100, 1000, 1000)]
+)
+def test_volumes_of_any_size_are_sampled(shape: tuple[int, int, int]) -> None:
+    volume = Endless(shape)
+    advanced: list[int] = []
+    found = measure(volume, advanced.append)
+    assert found.record["rule"] == "sample: Halton sequence over cells of 16x256x256 voxels"
+    assert found.record["cells"] <= 64
+    assert volume.voxels <= 1 << 24
+    assert sum(advanced) == math.prod(shape)
+    assert min(advanced) >= 0
+    assert found.intensity.mean == pytest.approx(100.5, abs=2)
+
+
+@pytest.mark.usefixtures("small_sample")
+def test_a_sample_goes_on_until_it_has_seen_data() -> None:
+    found = measure(Endless((1 << 12, 1 << 12, 1 << 12), tissue_from=3072))
+    assert found.record["excluded_fill"] > 2 * found.record["voxels"]
+    assert found.record["voxels"] >= 1 << 23
+    assert found.intensity.mean == pytest.approx(100.5, abs=0.1)
+
+
+@pytest.mark.usefixtures("small_sample")
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_a_sample_does_not_depend_on_chunks(dtype: type[np.generic]) -> None:
+    class Stored(Endless):
+        chunks = (64, 64, 64)
+
+        def __getitem__(self, key: tuple[slice, slice, slice]) -> Any:
+            return super().__getitem__(key).astype(dtype)
+
+    volume, other = Stored((2000, 1000, 1000)), Stored((2000, 1000, 1000))
+    other.chunks = (1, 1000, 77)
+    assert measure(volume) == measure(other)
+
+
+@pytest.mark.usefixtures("small_sample")
+def test_a_sample_of_which_nothing_can_be_read_is_given_up_soon() -> None:
+    class Broken(Endless):
+        read = 0
+
+        def __getitem__(self, key: tuple[slice, slice, slice]) -> NDArray[np.uint8]:
+            self.read += 1
+            raise InputError("no chunk can be decoded")
+
+    volume = Broken((1 << 18,) * 3)
+    with pytest.raises(InputError, match="no chunk can be decoded"):
+        measure(volume)
+    assert volume.read < 1000
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -93,7 +286,7 @@ def test_the_place_of_a_value_that_is_not_finite_is_named(value: float) -> None:
     array = np.random.default_rng(3).normal(size=(4, 5, 6)).astype(np.float32)
     array[2, 3, 1] = value
     with pytest.raises(
-        InputError, match=rf"holds {value} at voxel \(z, y, x\) = \(2, 3, 1\); every value must be finite"
+        NonFiniteError, match=rf"holds {value} at voxel \(z, y, x\) = \(2, 3, 1\); every value must be finite"
     ):
         measure(array)
 
@@ -107,7 +300,7 @@ def test_a_constant_volume_is_refused(array: NDArray[Any]) -> None:
 def test_blank_sections_are_normal() -> None:
     array = np.zeros((3, 8, 8), np.uint8)
     array[1] = np.arange(64, dtype=np.uint8).reshape(8, 8)
-    assert measure(array).std > 0
+    assert measure(array).intensity.std > 0
 
 
 def test_values_beyond_float64_are_refused() -> None:
