@@ -141,7 +141,6 @@ def _open_file(where: str, file: BinaryIO, state: Mapping[str, Any], head: bytes
     if not head:
         raise InputError(f"{where} is empty (0 bytes); copy or export it again")
     if head.startswith(_TIFF_SIGNATURES):
-        file.seek(0)
         return open_tiff(where, file, state)
     if head == png_input.SIGNATURE:
         return open_png(where, file, state, head)
@@ -163,7 +162,12 @@ def _head(where: str, file: BinaryIO) -> bytes:
 
 
 def _seekable(where: str, file: BinaryIO) -> BinaryIO:
-    if not file.seekable():
+    try:
+        file.seek(1)
+        file.seek(0)
+    except (OSError, ValueError):
         file.close()
-        raise InputError(f"{where} comes from a server that gives no parts of a file; download the file first")
+        raise InputError(
+            f"{where} comes from a server that gives no parts of a file; download the file first"
+        ) from None
     return file

@@ -72,7 +72,7 @@ def order_sections(where: str, names: Sequence[str]) -> list[str]:
     Raises:
         InputError: mixed kinds, names that differ in more than one number, gaps, or a number that occurs twice.
     """
-    images = [name for name in names if _suffix(name) in _KINDS.keys() | _OTHERS and not name.startswith(".")]
+    images = [name for name in sorted(names) if _suffix(name) in _KINDS.keys() | _OTHERS and not name.startswith(".")]
     kinds = sorted({_KINDS.get(_suffix(name), _suffix(name)) for name in images})
     if len(kinds) != 1 or kinds[0] not in _KINDS.values():
         raise InputError(

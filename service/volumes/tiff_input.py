@@ -42,6 +42,7 @@ def open_tiff(where: str, opened: BinaryIO, state: Mapping[str, Any], kept_bytes
     with _quiet(), ExitStack() as stack:
         stack.callback(opened.close)
         try:
+            opened.seek(0)
             file = tifffile.TiffFile(opened, _multifile=False)
             stack.callback(file.close)
             source = _open_series(where, file, state, _CACHE_BYTES if kept_bytes is None else kept_bytes)

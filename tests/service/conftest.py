@@ -1,13 +1,18 @@
-"""Fixtures of the service's tests: the service running on a real port."""
+"""Fixtures of the service's tests: the service running on a real port, and a web server that hands out files."""
 
 from __future__ import annotations
 
 import contextlib
+import io
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 import uvicorn
@@ -47,4 +52,62 @@ def settings(repository: Path) -> Settings:
 def url(settings: Settings, running: Callable[[FastAPI], AbstractContextManager[str]]) -> Iterator[str]:
     """URL of a service with those settings, running for the whole session."""
     with running(create_app(settings)) as address:
+        yield address
+
+
+class _Files(SimpleHTTPRequestHandler):
+    """Hands out files, or one range of bytes of them, as every object store does; without a log."""
+
+    ranges = True
+
+    def send_head(self) -> io.BytesIO | BinaryIO | None:
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        path = Path(self.translate_path(self.path))
+        if not (self.ranges and asked and path.is_file()):
+            return super().send_head()
+        content = path.read_bytes()
+        first, last = int(asked[1]), min(int(asked[2] or len(content)), len(content) - 1)
+        if first >= len(content):
+            self.send_error(416)
+            return None
+        self.send_response(206)
+        self.send_header("Content-Range", f"bytes {first}-{last}/{len(content)}")
+        self.send_header("Content-Length", str(last + 1 - first))
+        self.end_headers()
+        return io.BytesIO(content[first : last + 1])
+
+    def end_headers(self) -> None:
+        self.send_header("Accept-Ranges", "bytes" if self.ranges else "none")
+        super().end_headers()
+
+    def log_message(self, *_: object) -> None: ...
+
+
+class _WholeFiles(_Files):
+    """Hands out files whole alone."""
+
+    ranges = False
+
+
+@contextlib.contextmanager
+def _serving(handler: type[_Files], folder: Path) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(folder))) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[str]:
+    """URL of a web server that hands out the test's folder."""
+    with _serving(_Files, tmp_path) as address:
+        yield address
+
+
+@pytest.fixture
+def served_whole(tmp_path: Path) -> Iterator[str]:
+    """URL of a web server that hands out the test's files, but no parts of them."""
+    with _serving(_WholeFiles, tmp_path) as address:
         yield address

@@ -1,9 +1,6 @@
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -102,24 +99,6 @@ def test_urls_go_through_fsspec(tmp_path: Path, memory: fsspec.AbstractFileSyste
     with open_volume("memory://remote.zarr") as volume:
         assert volume.voxel_size_nm == (50, 4, 4)
         np.testing.assert_array_equal(volume[PART], ARRAY[PART])
-
-
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[str]:
-    """URL of a web server that hands out the test's folder."""
-    handler = partial(SilentHandler, directory=str(tmp_path))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
-
-
-class SilentHandler(SimpleHTTPRequestHandler):
-    """Hands out files without a log."""
-
-    def log_message(self, *_: object) -> None: ...
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
