@@ -12,6 +12,7 @@ from emboundary.model.geometry import Box, Footprint, Readable, Triple, round_up
 from emboundary.service.engine import Engine
 from emboundary.service.inference import predict_box
 from emboundary.service.intensity import Intensity
+from emboundary.service.tiling import Tiling
 
 _STATUS = Path("/proc/self/status")
 _MEMORY = Path("/proc/meminfo")
@@ -19,9 +20,9 @@ _CONTAINER = Path("/sys/fs/cgroup/memory.max")
 
 # A tile's time is measured on a smaller one first, which also takes the cost of the first run of all.
 _PROBE = 128
-# Bounds of what a run holds beside the network: blocks being filled, waiting and being stored, and tiles read ahead.
-_BLOCKS, _BLOCK_BYTES = 4, 1 << 26
-_TILES, _TILE_BYTES = 5, 1 << 25
+# What a run holds beside the network: blocks being filled, waiting and being stored; tiles being read, waiting, and one
+# being computed.
+_BLOCKS, _TILES = 3, 5
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Estimate:
     """What a run over a box of the volume is expected to take.
 
     Attributes:
-        tile: side of the tiles that this is about, in voxels.
+        tile: sides (y, x) of the tiles that this is about, in voxels.
         compute_seconds: of the network, halos included.
         read_seconds: to read the box once, as fast as the sample was read.
         measure_seconds: to measure the volume's intensity before; 0 where it is given.
@@ -60,7 +61,7 @@ class Estimate:
         output_bytes: upper bound for OUTPUT, uncompressed, with its pyramid, for the dtype uint8.
     """
 
-    tile: int
+    tile: tuple[int, int]
     compute_seconds: float
     read_seconds: float
     measure_seconds: float
@@ -79,7 +80,7 @@ def time_tile(
     volume: Readable,
     region: Box,
     centre: Triple,
-    tile: int,
+    tile: tuple[int, int],
     intensity: Intensity,
     *,
     tta: bool,
@@ -93,15 +94,17 @@ def time_tile(
         volume: array-like (z, y, x).
         region: the box to be mapped; the tile lies inside.
         centre: (z, y, x) of the tile, moved where it would leave the region.
-        tile: its side in y and x, in voxels.
+        tile: its sides (y, x), in voxels.
         intensity: statistics of the whole volume.
         tta: mean over the 8 rotations and flips.
         clock: seconds from any origin.
         seconds: that the pass may take.
     """
 
-    def run(side: int) -> tuple[Box, float]:
-        box = _around(region, centre, side)
+    def part(side: int) -> Box:
+        return _around(region, centre, (min(side, tile[0]), min(side, tile[1])))
+
+    def run(box: Box) -> tuple[Box, float]:
         began = clock()
         predict_box(engine, volume, box, intensity, tta=tta)
         return box, clock() - began
@@ -109,26 +112,25 @@ def time_tile(
     def seen(box: Box) -> int:
         return math.prod(engine.footprint.read_box(box).shape)
 
-    whole = seen(_around(region, centre, tile))
-    first, took = run(min(_PROBE, tile))
+    side = max(tile)
+    whole = seen(part(side))
+    first, took = run(part(_PROBE))
     if took < seconds / 4:  # it may have been the first run of all
-        first, took = run(min(_PROBE, tile))
-    side = tile
-    while side > _PROBE and took * seen(_around(region, centre, side)) / seen(first) > seconds:
+        first, took = run(part(_PROBE))
+    while side > _PROBE and took * seen(part(side)) / seen(first) > seconds:
         side = side * 3 // 4
     before = _resident("VmRSS")
-    box, took = run(side)
+    box, took = run(part(side))
     if took < seconds / 2:
-        box, took = min((box, took), run(side), key=lambda one: one[1])
+        box, took = min((box, took), run(box), key=lambda one: one[1])
     peak = _resident("VmHWM")
     memory = before + round(max(0, peak - before) * whole / seen(box))
     return TilePass((box.shape[1], box.shape[2]), seen(box), took, max(peak, memory))
 
 
 def estimate(
-    region: Box,
+    tiling: Tiling,
     footprint: Footprint,
-    tile: int,
     one: TilePass,
     *,
     read_voxels_per_second: float,
@@ -139,36 +141,38 @@ def estimate(
     """What a run takes, from one tile of it.
 
     Args:
-        region: the box to be mapped.
+        tiling: the cut of the map.
         footprint: of the network.
-        tile: side of the run's tiles, in voxels.
         one: what a tile took.
         read_voxels_per_second: of the volume, chunks decoded.
         measured_voxels: that are read to measure the intensity; 0 where it is given.
         itemsize: bytes of a voxel.
         output_bytes: upper bound for OUTPUT.
     """
+    z, y, x = tiling.tile
+    block = math.prod(min(b, n) for b, n in zip(tiling.block, tiling.shape, strict=True))
+    tile = footprint.read_box(Box((0, 0, 0), (z, y, x))).voxels * itemsize
     return Estimate(
-        tile,
-        read_pixels(region, tile, footprint) / one.pixels_per_second,
-        region.voxels / read_voxels_per_second,
+        (y, x),
+        read_pixels(tiling, footprint) / one.pixels_per_second,
+        math.prod(tiling.shape) / read_voxels_per_second,
         measured_voxels / read_voxels_per_second,
-        one.memory_bytes
-        + min(_BLOCKS * _BLOCK_BYTES, region.voxels)
-        + min(_TILES * _TILE_BYTES, region.voxels * itemsize),
+        one.memory_bytes + _BLOCKS * block + _TILES * tile,
         free_memory(),
         output_bytes,
     )
 
 
-def read_pixels(region: Box, tile: int, footprint: Footprint) -> int:
-    """How many pixels the network sees in all: tiles of one side, each with its halo."""
-    z, *sides = region.shape
-    pixels = z
-    for extent, halo, stride in zip(sides, footprint.halo[1:], footprint.stride[1:], strict=True):
-        parts = -(-extent // round_up(tile, stride))
-        pixels *= round_up(extent, stride) + 2 * halo * parts
-    return pixels
+def read_pixels(tiling: Tiling, footprint: Footprint) -> int:
+    """How many pixels the network sees in all: tiles, each with its halo."""
+    z, *_ = tiling.shape
+    seen = z
+    for axis in (1, 2):
+        extent, block, tile = tiling.shape[axis], tiling.block[axis], tiling.tile[axis]
+        whole, rest = divmod(extent, block)
+        tiles = whole * -(-block // tile) + -(-rest // tile)
+        seen *= round_up(extent, footprint.stride[axis]) + 2 * footprint.halo[axis] * tiles
+    return seen
 
 
 def free_memory() -> int | None:
@@ -183,10 +187,10 @@ def free_memory() -> int | None:
         return free
 
 
-def _around(region: Box, centre: Triple, side: int) -> Box:
-    """A square of one section around a place, as far as the region reaches."""
+def _around(region: Box, centre: Triple, sides: tuple[int, int]) -> Box:
+    """A box (y, x) of one section around a place, as far as the region reaches."""
     start, stop = [centre[0]], [centre[0] + 1]
-    for middle, low, high in zip(centre[1:], region.start[1:], region.stop[1:], strict=True):
+    for middle, side, low, high in zip(centre[1:], sides, region.start[1:], region.stop[1:], strict=True):
         length = min(side, high - low)
         start.append(min(max(low, middle - length // 2), high - length))
         stop.append(start[-1] + length)

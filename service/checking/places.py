@@ -1,4 +1,4 @@
-"""Which parts of a volume are looked at: spread over it, always the same ones, those with contrast first."""
+"""Which parts of a volume are looked at: spread over it, always the same ones, those without contrast passed over."""
 
 from __future__ import annotations
 
@@ -35,30 +35,27 @@ class Place:
         z, y, x = ((a + b) // 2 for a, b in zip(self.box.start, self.box.stop, strict=True))
         return z, y, x
 
-    @property
-    def constant(self) -> bool:
-        """Whether every voxel has the same value, as in the empty parts of a volume."""
-        return bool(self.values.min() == self.values.max())
-
 
 @dataclass(frozen=True)
 class Sample:
     """What was read of a volume.
 
     Attributes:
-        places: those with contrast first, else in the order in which they were read.
+        places: those with contrast.
+        constant: how many there were besides whose voxels all have one value, as in the empty parts of a volume.
         faults: what was wrong with the places that could not be read, one line each.
-        voxels_per_second: at which the volume could be read, counting the whole chunks that had to be.
+        voxels_per_second: at which the places with contrast were read, counting the whole chunks that had to be.
     """
 
     places: tuple[Place, ...]
+    constant: int
     faults: tuple[str, ...]
     voxels_per_second: float
 
     @property
-    def textured(self) -> tuple[Place, ...]:
-        """The places that are not constant."""
-        return tuple(place for place in self.places if not place.constant)
+    def tried(self) -> int:
+        """Number of places that were looked at."""
+        return len(self.places) + self.constant + len(self.faults)
 
 
 def spread(region: Box, side: int, count: int) -> list[Box]:
@@ -100,30 +97,37 @@ def _radical_inverse(number: int, base: int) -> float:
 
 
 def read_sample(
-    volume: Readable, chunks: Triple, boxes: list[Box], clock: Callable[[], float], deadline: float
+    volume: Readable, chunks: Triple, boxes: list[Box], wanted: int, clock: Callable[[], float], deadline: float
 ) -> Sample:
-    """Read boxes until ``clock`` passes the deadline, at least one.
+    """Read boxes until there is contrast in so many, or ``clock`` passes the deadline; one at least.
 
     Raises:
         InputError: not one of them could be read.
     """
     places: list[Place] = []
     faults: list[str] = []
-    voxels = 0
-    began = now = clock()
+    constant = voxels = 0
+    seconds, now = 0.0, clock()
     for box in boxes:
-        if (places or faults) and now > deadline:
+        if len(places) == wanted or ((places or constant or faults) and now > deadline):
             break
+        began = now
         try:
-            places.append(Place(box, np.asarray(volume[box.slices])))
+            values = np.asarray(volume[box.slices])
         except InputError as error:
             faults.append(str(error))
-        voxels += _touched(box, chunks, volume.shape)
+            now = clock()
+            continue
         now = clock()
-    if not places:
+        if values.min() == values.max():
+            constant += 1
+            continue
+        places.append(Place(box, values))
+        voxels += _touched(box, chunks, volume.shape)
+        seconds += now - began
+    if faults and not places and not constant:
         raise InputError(faults[0])
-    places.sort(key=lambda place: place.constant)  # a stable sort: the order stays otherwise
-    return Sample(tuple(places), tuple(faults), voxels / max(now - began, 1e-9))
+    return Sample(tuple(places), constant, tuple(faults), voxels / max(seconds, 1e-9))
 
 
 def _touched(box: Box, chunks: Triple, shape: tuple[int, ...]) -> int:

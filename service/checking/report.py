@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 from emboundary.model.geometry import Box, Triple
@@ -29,7 +28,7 @@ class CheckRequest:
         axes: names of INPUT's axes where it does not say them, e.g. ``zyx``.
         voxel_size_nm: (z, y, x) of INPUT where it does not say it.
         roi: ``Z0:Z1,Y0:Y1,X0:X1`` in voxels; None: the whole volume.
-        tile: side of a tile in y and x, in voxels.
+        tile: a tile with its halo holds as many pixels as a square of this side with its halo.
         intensity: statistics to normalise by; None: measured.
         tta: test-time augmentation, the mean over the 8 rotations and flips.
         seconds: that the check may take; what it began by then it ends.
@@ -235,10 +234,7 @@ class CheckReport:
 
     def _seams(self) -> Finding:
         law = self.seams
-        found = (
-            f"cut into tiles or whole, maps differ by {law.error:.1e} at most, on {law.places} places of {law.side} "
-            f"voxels (allowed: {law.tolerance:.0e})"
-        )
+        found = f"in pieces or whole, maps differ by {law.error:.1e} at most, {_on(law)} (allowed: {law.tolerance:.0e})"
         if law.broken:
             return Finding("seams", "failed", found, "do not use this model tiled: export it again with its true halo")
         return Finding("seams", "ok", found)
@@ -248,8 +244,8 @@ class CheckReport:
         if not law.places:
             return Finding("symmetry", "note", "not measured: the sections are smaller than the model's stride")
         found = (
-            f"turned and mirrored, maps differ by {law.error:.1e} at most, on {law.places} places of {law.side} voxels "
-            f"(described: {self.described_symmetry_error:.1e})"
+            f"turned and mirrored, maps differ by {law.error:.1e} at most, {_on(law)} (described: "
+            f"{self.described_symmetry_error:.1e})"
         )
         if law.broken:
             remedy = "do not rely on its symmetry: export the model again, or run it on another device"
@@ -264,7 +260,10 @@ class CheckReport:
         if cost.measure_seconds:
             parts += f", measuring the intensity before {_duration(cost.measure_seconds)}"
         pace = f"{mega(self.volume.roi.voxels / cost.seconds)}voxel/s"
-        found = f"about {_duration(cost.seconds)} at tile {cost.tile}, {pace} ({parts})"
+        # A run passes over empty parts; how large they are, some places do not tell well enough.
+        about = "at most about" if self.constant_places else "about"
+        tile = " x ".join(str(side) for side in cost.tile)
+        found = f"{about} {_duration(cost.seconds)} in tiles of {tile}, {pace} ({parts})"
         if cost.read_seconds > cost.compute_seconds:
             return Finding(
                 "time", "note", found, "reading is slower than the network: a copy on a local disk would help"
@@ -291,7 +290,13 @@ def _triple(numbers: tuple[float, float, float]) -> str:
     return " x ".join(f"{number:.12g}" for number in numbers)
 
 
+def _on(law: Law) -> str:
+    return f"on {law.places} place{'' if law.places == 1 else 's'} of {law.side} voxels"
+
+
 def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.2g} s"
-    return str(timedelta(seconds=round(seconds)))
+    """As precise as an estimate is."""
+    for unit, name, most in ((1, "s", 120), (60, "min", 7200), (3600, "h", 2 * 86400)):
+        if seconds < most:
+            return f"{seconds / unit:.2g} {name}" if seconds < 10 * unit else f"{seconds / unit:.0f} {name}"
+    return f"{seconds / 86400:.0f} days"

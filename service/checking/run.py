@@ -20,12 +20,13 @@ from emboundary.service.intensity import Intensity, measure
 from emboundary.service.pace import mega
 from emboundary.service.progress import Reporter
 from emboundary.service.roi import parse_roi
+from emboundary.service.tiling import Tiling
 from emboundary.service.volumes import Volume, open_volume
-from emboundary.service.volumes.layout import default_chunk, plan_levels
+from emboundary.service.volumes.layout import default_chunk, default_shard, plan_levels
 from emboundary.service.voxel_size import mismatch
 
-# Places that are looked at, and those of them on which the laws are measured.
-_PLACES, _LAW_PLACES = 24, 8
+# Places that are tried to find some with contrast, how many of these are wanted, and on how many the laws are measured.
+_TRIED, _PLACES, _LAW_PLACES = 256, 24, 8
 # Sides of these places, in voxels; the larger one where the model is fast enough.
 _SIDES = (512, 256, 128, 64, 32)
 _SYMMETRY_SIDE = 256
@@ -72,6 +73,17 @@ class _Check:
         self._reporter, self._clock, self._began = reporter, clock, began
         self._deadline = began + request.seconds
         self._roi = parse_roi(request.roi, volume.shape)
+        # As a run with the defaults would cut it: into an OME-Zarr of uint8.
+        chunk = default_chunk(self._roi.shape, volume.axes)
+        shard = default_shard(self._roi.shape, chunk)
+        self._levels = plan_levels(self._roi.shape, volume.axes, chunk, shard, pyramid=True)
+        self._tiling = Tiling.plan(
+            self._roi.shape,
+            self._levels[0].unit,
+            engine.footprint,
+            request.tile,
+            input_bytes=volume.dtype.itemsize,
+        )
         self.faults: list[str] = []
 
     def run(self) -> CheckReport:
@@ -83,14 +95,14 @@ class _Check:
         seams, symmetry = self._laws(sample, intensity, one)
         comparison = None
         if any(data.name == REFERENCE_DATA for data in described.training):
-            comparison = compare([place.values for place in sample.textured], intensity)
+            comparison = compare([place.values for place in sample.places], intensity)
         return CheckReport(
             volume=_facts(self._volume, self._roi),
             trained_voxel_sizes_nm=described.trained_voxel_sizes_nm,
             mismatch=None if size is None else mismatch(size, described.trained_voxel_sizes_nm),
             grey_values=GreyValues(intensity.mean, intensity.std, basis, comparison),
-            sampled_places=len(sample.places) + len(sample.faults),
-            constant_places=len(sample.places) - len(sample.textured),
+            sampled_places=sample.tried,
+            constant_places=sample.constant,
             unreadable=tuple(self.faults),
             seams=seams,
             symmetry=symmetry,
@@ -100,14 +112,14 @@ class _Check:
         )
 
     def _sample(self) -> Sample:
-        self._reporter.say(f"reading up to {_PLACES} places of {self._volume.where}")
-        boxes = spread(self._roi, _SIDES[0], _PLACES)
+        self._reporter.say(f"reading places of {self._volume.where}")
+        boxes = spread(self._roi, _SIDES[0], _TRIED)
         until = self._clock() + _READING * self._request.seconds
-        sample = read_sample(self._volume, self._volume.chunks, boxes, self._clock, until)
+        sample = read_sample(self._volume, self._volume.chunks, boxes, _PLACES, self._clock, until)
         self.faults += sample.faults
-        if not sample.textured:
+        if not sample.places:
             raise InputError(
-                f"{self._volume.where} is constant at all {len(sample.places)} places that were looked at within "
+                f"{self._volume.where} is constant at all {sample.constant} places that were looked at within "
                 f"{self._roi}, so there is nothing to try a model on; give --roi Z0:Z1,Y0:Y1,X0:X1 around tissue"
             )
         return sample
@@ -121,21 +133,21 @@ class _Check:
                 return measure(self._volume).intensity, "of the whole volume"
             except InputError as error:
                 self.faults.append(str(error))
-        values = np.concatenate([place.values for place in sample.textured])
+        values = np.concatenate([place.values for place in sample.places])
         basis = f"of a sample of {mega(values.size)}voxel (a run measures more, and passes over the fill value)"
         return measure(values).intensity, basis
 
     def _tile_pass(self, sample: Sample, intensity: Intensity) -> TilePass:
         """One tile around the first place around which a whole one can be read."""
-        self._reporter.say(f"running a tile of {self._request.tile} voxels")
-        for place in sample.textured:
+        self._reporter.say("running one tile")
+        for place in sample.places:
             try:
                 return time_tile(
                     self._engine,
                     self._volume,
                     self._roi,
                     place.centre,
-                    self._request.tile,
+                    self._tiling.tile[1:],
                     intensity,
                     tta=self._request.tta,
                     clock=self._clock,
@@ -153,7 +165,7 @@ class _Check:
         seams: list[float] = []
         turned: list[float] = []
         took = 0.0
-        for place in sample.textured:
+        for place in sample.places:
             began = self._clock()
             if len(seams) == _LAW_PLACES or (seams and began + took > self._deadline):
                 break
@@ -178,14 +190,17 @@ class _Check:
     def _estimate(self, sample: Sample, one: TilePass) -> Estimate:
         measured = 0 if self._request.intensity else min(math.prod(self._volume.shape), _MEASURED_BY_A_RUN)
         return estimate(
-            self._roi,
+            self._tiling,
             self._engine.footprint,
-            self._request.tile,
             one,
             read_voxels_per_second=sample.voxels_per_second,
             measured_voxels=measured,
             itemsize=self._volume.dtype.itemsize,
-            output_bytes=_output_bytes(self._volume, self._roi),
+            # All chunks of all levels full, and nothing compressed.
+            output_bytes=sum(
+                math.prod(round_up(n, c) for n, c in zip(level.shape, level.chunk, strict=True))
+                for level in self._levels
+            ),
         )
 
 
@@ -204,13 +219,6 @@ def _affordable(footprint: Footprint, one: TilePass, seconds: float, passes: int
 def _part(place: Place, side: int) -> Box:
     (z, y, x), (_, high, wide) = place.box.start, place.box.shape
     return Box((z, y, x), (z + 1, y + min(side, high), x + min(side, wide)))
-
-
-def _output_bytes(volume: Volume, roi: Box) -> int:
-    """Upper bound for an OME-Zarr of uint8: all chunks of all levels full, and nothing compressed."""
-    chunk = default_chunk(roi.shape, volume.axes)
-    levels = plan_levels(roi.shape, volume.axes, chunk, None, pyramid=True)
-    return sum(math.prod(round_up(n, c) for n, c in zip(v.shape, v.chunk, strict=True)) for v in levels)
 
 
 def _facts(volume: Volume, roi: Box) -> VolumeFacts:

@@ -34,7 +34,7 @@ def check(
     precision: Annotated[Precision, typer.Option(help="Arithmetic of the network.")] = "float32",
     tta: options.Tta = False,
     roi: options.Roi = None,
-    tile: Annotated[int, typer.Option(help="Side of a tile in voxels.")] = DEFAULT_TILE,
+    tile: Annotated[int, typer.Option(help="A tile and its halo hold as many pixels as this square.")] = DEFAULT_TILE,
     intensity: options.MeanStd = None,
     axes: options.Axes = None,
     voxel_size: options.VoxelSize = None,
