@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from emboundary.model.geometry import Box, Footprint, round_up
 from emboundary.service.checking.estimate import Estimate, TilePass, estimate, time_tile
@@ -16,6 +18,7 @@ from emboundary.service.checking.places import Place, Sample, read_sample, sprea
 from emboundary.service.checking.report import CheckReport, CheckRequest, GreyValues, Law, VolumeFacts
 from emboundary.service.engine import OnnxEngine
 from emboundary.service.errors import InputError
+from emboundary.service.fill import fill_mask, fill_value
 from emboundary.service.intensity import Intensity, measure
 from emboundary.service.pace import mega
 from emboundary.service.progress import Reporter
@@ -32,8 +35,8 @@ _SIDES = (512, 256, 128, 64, 32)
 _SYMMETRY_SIDE = 256
 # Volumes up to here are measured whole; beyond, on the sample.
 _MEASURED_WHOLE = 1 << 26
-# A run measures at most so many voxels before it starts to sample.
-_MEASURED_BY_A_RUN = 1 << 30
+# A run measures volumes up to the first figure whole, of larger ones about as many voxels as the second says.
+_MEASURED_BY_A_RUN, _SAMPLED_BY_A_RUN = 1 << 30, 1 << 28
 # Shares of the check's time for reading places, and for running one tile.
 _READING, _TILE = 0.2, 0.25
 
@@ -95,7 +98,7 @@ class _Check:
         seams, symmetry = self._laws(sample, intensity, one)
         comparison = None
         if any(data.name == REFERENCE_DATA for data in described.training):
-            comparison = compare([place.values for place in sample.places], intensity)
+            comparison = compare(_data(self._volume, sample), intensity)
         return CheckReport(
             volume=_facts(self._volume, self._roi),
             trained_voxel_sizes_nm=described.trained_voxel_sizes_nm,
@@ -130,7 +133,10 @@ class _Check:
             return self._request.intensity, "as given"
         if math.prod(self._volume.shape) <= _MEASURED_WHOLE:
             try:
-                return measure(self._volume).intensity, "of the whole volume"
+                statistics = measure(self._volume)
+                unreadable = statistics.record.get("unreadable", [])
+                self.faults += [f"{self._volume.where} cannot be read at {box}" for box in unreadable]
+                return statistics.intensity, "of the whole volume"
             except InputError as error:
                 self.faults.append(str(error))
         values = np.concatenate([place.values for place in sample.places])
@@ -188,7 +194,11 @@ class _Check:
         )
 
     def _estimate(self, sample: Sample, one: TilePass) -> Estimate:
-        measured = 0 if self._request.intensity else min(math.prod(self._volume.shape), _MEASURED_BY_A_RUN)
+        measured = math.prod(self._volume.shape)
+        if self._request.intensity is not None:
+            measured = 0
+        elif measured > _MEASURED_BY_A_RUN:
+            measured = _SAMPLED_BY_A_RUN
         return estimate(
             self._tiling,
             self._engine.footprint,
@@ -219,6 +229,14 @@ def _affordable(footprint: Footprint, one: TilePass, seconds: float, passes: int
 def _part(place: Place, side: int) -> Box:
     (z, y, x), (_, high, wide) = place.box.start, place.box.shape
     return Box((z, y, x), (z + 1, y + min(side, high), x + min(side, wide)))
+
+
+def _data(volume: Volume, sample: Sample) -> list[NDArray[Any]]:
+    """Voxel values of the places, without the fill that the statistics leave out as well."""
+    fill = fill_value(volume)
+    masks = [fill_mask(place.values, fill) for place in sample.places]
+    data = [p.values if mask is None else p.values[~mask] for p, mask in zip(sample.places, masks, strict=True)]
+    return data if any(part.size for part in data) else [place.values for place in sample.places]
 
 
 def _facts(volume: Volume, roi: Box) -> VolumeFacts:
