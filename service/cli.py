@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from emboundary.service import console
+from emboundary.service.commands.check import check
 from emboundary.service.commands.client import create_client_cli
 from emboundary.service.commands.demo import demo
 from emboundary.service.commands.doctor import doctor
@@ -28,7 +29,7 @@ def create_cli() -> typer.Typer:
         rich_markup_mode=None,
     )
     app.callback()(_options)
-    for command in (predict, serve, models, doctor, demo):
+    for command in (predict, check, serve, models, doctor, demo):
         app.command()(command)
     app.add_typer(create_client_cli(), name="client")
     return app

@@ -117,7 +117,7 @@ class CheckReport:
     """What a check found.
 
     Attributes:
-        mismatch: what is wrong with the voxel size, in one line, and the remedy; None: it fits.
+        mismatch: what is wrong with the voxel size, in one line with the remedy; None: nothing that is known.
         constant_places: sampled places without any contrast.
         sampled_places: places that were read, or tried to.
         unreadable: what was wrong with each read that failed.
@@ -194,19 +194,14 @@ class CheckReport:
         return Finding("reading", "ok", f"{sampled}, all with contrast")
 
     def _voxel_size(self) -> Finding:
-        size = self.volume.voxel_size_nm
-        trained = " or ".join(_triple(one) for one in self.trained_voxel_sizes_nm)
-        if size is None:
-            return Finding(
-                "voxel size",
-                "note",
-                f"not known; the model was trained on {trained} nm",
-                "give --voxel-size Z,Y,X in nm, so that it can be compared and stands in OUTPUT",
-            )
-        found = f"{_triple(size)} nm; the model was trained on {trained} nm"
         if self.mismatch is not None:
-            return Finding("voxel size", "note", found, self.mismatch)
-        return Finding("voxel size", "ok", found)
+            return Finding("voxel size", "note", self.mismatch)
+        size = self.volume.voxel_size_nm
+        found = "not known" if size is None else f"{_triple(size)} nm"
+        if not self.trained_voxel_sizes_nm:
+            return Finding("voxel size", "note", f"{found}; the model does not say what it was trained on")
+        trained = " or ".join(_triple(one) for one in self.trained_voxel_sizes_nm)
+        return Finding("voxel size", "ok", f"{found}; the model was trained on {trained} nm")
 
     def _intensity(self) -> Finding:
         grey = self.grey_values

@@ -91,7 +91,7 @@ class _Check:
 
     def run(self) -> CheckReport:
         """All steps."""
-        described, size = self._engine.description, self._volume.voxel_size_nm
+        described = self._engine.description
         sample = self._sample()
         intensity, basis = self._intensity(sample)
         one = self._tile_pass(sample, intensity)
@@ -102,7 +102,7 @@ class _Check:
         return CheckReport(
             volume=_facts(self._volume, self._roi),
             trained_voxel_sizes_nm=described.trained_voxel_sizes_nm,
-            mismatch=None if size is None else mismatch(size, described.trained_voxel_sizes_nm),
+            mismatch=mismatch(self._volume.voxel_size_nm, described.trained_voxel_sizes_nm),
             grey_values=GreyValues(intensity.mean, intensity.std, basis, comparison),
             sampled_places=sample.tried,
             constant_places=sample.constant,
@@ -167,7 +167,7 @@ class _Check:
         """Seams and symmetry on one place after another, while there is time for another; on one at least."""
         self._reporter.say(f"measuring seams and symmetry on up to {_LAW_PLACES} places")
         engine, tta = self._engine, self._request.tta
-        side = _affordable(engine.footprint, one, self._deadline - self._clock(), 8 if tta else 1)
+        side = affordable_side(engine.footprint, one, self._deadline - self._clock(), 8 if tta else 1)
         seams: list[float] = []
         turned: list[float] = []
         took = 0.0
@@ -214,7 +214,7 @@ class _Check:
         )
 
 
-def _affordable(footprint: Footprint, one: TilePass, seconds: float, passes: int) -> int:
+def affordable_side(footprint: Footprint, one: TilePass, seconds: float, passes: int) -> int:
     """The largest side at which a third of the time is enough for one place."""
     halo = footprint.halo[1]
 
