@@ -6,10 +6,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
 
 from emboundary.model.description import ModelDescription
 from emboundary.model.geometry import Footprint, Triple
 from emboundary.service.engine import OnnxEngine, find_model
+from emboundary.service.prediction import MapReport, make_map
+from emboundary.service.predictor import LocalPredictor
+from emboundary.service.progress import create_reporter
+from emboundary.service.request import MapRequest
 
 Images = NDArray[np.float32]
 
@@ -63,3 +68,9 @@ class Copying:
         if self._network is not None and self.calls <= self.real:
             return self._network.run(images)
         return np.clip(images, 0, 1)
+
+
+def map_quietly(request: MapRequest, engine: OnnxEngine | Copying) -> MapReport:
+    """A whole run by one of these engines, without a word."""
+    predictor = LocalPredictor(engine)  # type: ignore[arg-type]  # of an engine it asks what Copying has
+    return make_map(request, predictor, create_reporter(Console(stderr=True), "none"))

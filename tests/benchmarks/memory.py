@@ -23,13 +23,11 @@ from typing import Any
 
 import numpy as np
 import zarr
-from engines import Copying
+from engines import Copying, map_quietly
 from measuring import answer, ask, publish, say
 
 from emboundary.service import console
 from emboundary.service.cli import NAME, create_cli
-from emboundary.service.prediction import LocalPredictor, make_map
-from emboundary.service.progress import create_reporter
 from emboundary.service.request import MapRequest
 
 SIZES = {"256 MiB": (64, 2048, 2048), "16 GiB": (1024, 4096, 4096)}
@@ -71,7 +69,7 @@ def map_dense(source: Path, target: Path, voxel_nm: tuple[float, float, float]) 
     engine = Copying(real=REAL)
     request = MapRequest(str(source), target, voxel_size_nm=voxel_nm)
     began = time.perf_counter()
-    report = make_map(request, LocalPredictor(engine), create_reporter(style="none"))  # type: ignore[arg-type]
+    report = map_quietly(request, engine)
     answer(seconds=time.perf_counter() - began, voxels=report.voxels, calls=engine.calls)
 
 

@@ -24,11 +24,9 @@ from typing import Any
 
 import numpy as np
 import tifffile
-from engines import RecordingEngine
+from engines import RecordingEngine, map_quietly
 from measuring import answer, ask, in_turns, publish, ratios, spread
 
-from emboundary.service.prediction import LocalPredictor, make_map
-from emboundary.service.progress import create_reporter
 from emboundary.service.request import MapRequest
 
 AXES = ["--axes", "zyx", "--voxel-size", "50,4.6,4.6"]
@@ -59,7 +57,7 @@ def bare(source: Path, target: Path) -> None:
     """The session over the images that ``predict`` gives it."""
     engine = RecordingEngine.create()
     request = MapRequest(str(source), target, axes="zyx", voxel_size_nm=(50, 4.6, 4.6))
-    make_map(request, LocalPredictor(engine), create_reporter(style="none"))
+    map_quietly(request, engine)
     shutil.rmtree(target)
     began = time.perf_counter()
     for images in engine.batches:
