@@ -1,4 +1,4 @@
-"""The pipeline without a network: Zarr to Zarr with the identity engine, against a plain copy: ``python copying.py --data STACK.tif``.
+"""Zarr to Zarr with the identity engine, against a plain copy: ``python copying.py --data STACK.tif``.
 
 In turns, each in a process of its own, from the same Zarr of real sections, into
 the same chunks with the same codecs:
