@@ -200,6 +200,8 @@ _SESSIONS = {"auto": _auto_session, "cpu": _cpu_session, "cuda": _cuda_session}
 def _options() -> Any:
     options = ort.SessionOptions()
     options.use_deterministic_compute = True
+    # The planner of one large allocation needs a third more memory than the arena by itself, and wins no time.
+    options.enable_mem_pattern = False
     options.log_severity_level = 4  # what fails is raised, and said once
     # Counted, not left to the runtime: it would count cores that this process may not use.
     options.intra_op_num_threads = len(os.sched_getaffinity(0))

@@ -1,4 +1,4 @@
-"""The one way from a volume to a map: read a block with its halo, normalise, run, crop, store.
+"""From voxels to probabilities: read a box with its halo, normalise, run, crop.
 
 Law 1 lives here: whatever the tile, the block order, the batch or the region of interest, every probability is
 the one that the network gives on the whole section, reflected by the halo at its borders.
@@ -6,15 +6,13 @@ the one that the network gives on the whole section, reflected by the halo at it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from itertools import islice
-from typing import Any, Protocol
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from emboundary.model.geometry import BlockGrid, Box, Readable, read_reflected
+from emboundary.model.geometry import Box, Readable, read_reflected
 from emboundary.model.groups import D4, act, inverse_element
 from emboundary.service.engine import Engine
 from emboundary.service.errors import InputError
@@ -22,20 +20,9 @@ from emboundary.service.intensity import Intensity, refuse_non_finite
 from emboundary.service.tiling import Tiling
 
 Map = NDArray[np.float32]
-Compute = Callable[[Box], Map]
 
 # Sections go through the engine together up to this many pixels: enough to fill a GPU, little enough for a laptop.
 _BATCH_PIXELS = 1 << 20
-# Blocks in preparation at once: one is in the engine while the next is read.
-_WORKERS = 2
-
-
-class Sink(Protocol):
-    """Where the blocks of a map go."""
-
-    def write(self, box: Box, probability: Map) -> None:
-        """Store one block, ``probability`` of shape ``box.shape``."""
-        ...
 
 
 def predict_box(engine: Engine, volume: Readable, write: Box, intensity: Intensity, *, tta: bool = False) -> Map:
@@ -51,22 +38,42 @@ def predict_box(engine: Engine, volume: Readable, write: Box, intensity: Intensi
     Raises:
         InputError: an intensity by which voxel values become too large for the network.
     """
+    raw = read_reflected(volume, engine.footprint.read_box(write))
+    result = np.empty(write.shape, dtype=np.float32)
+    for box, probability in infer(engine, raw, write, intensity, tta=tta):
+        result[box.relative_to(write.start).slices] = probability
+    return result
+
+
+def infer(
+    engine: Engine, raw: NDArray[Any], write: Box, intensity: Intensity, *, tta: bool = False
+) -> Iterator[tuple[Box, Map]]:
+    """Probabilities of a box, a few sections at a time, in order.
+
+    Args:
+        engine: the network.
+        raw: voxel values of ``engine.footprint.read_box(write)``, reflected where that leaves the volume.
+        write: the wanted box (z, y, x) in voxels.
+        intensity: statistics of the whole volume.
+        tta: mean over the 8 rotations and flips.
+
+    Raises:
+        InputError: an intensity by which voxel values become too large for the network.
+    """
     read = engine.footprint.read_box(write)
-    raw = read_reflected(volume, read)
     _, rows, columns = write.relative_to(read.start).slices
     run = _run_turned if tta else _run
-    result = np.empty(write.shape, dtype=np.float32)
     step = max(1, _BATCH_PIXELS // (read.shape[1] * read.shape[2]))
     for first in range(0, write.shape[0], step):
-        sections = slice(first, first + step)
-        images = intensity.normalise(raw[sections, None])  # (n, 1, y, x)
-        result[sections] = run(engine, images)[:, rows, columns]
-    if not np.isfinite(result).all():
-        raise InputError(
-            f"normalised by intensity {intensity}, voxel values become too large for float32; give the MEAN,STD of the "
-            "volume's own voxel values"
-        )
-    return result
+        images = intensity.normalise(raw[first : first + step, None])  # (n, 1, y, x)
+        probability = run(engine, images)[:, rows, columns]
+        if not np.isfinite(probability).all():
+            raise InputError(
+                f"normalised by intensity {intensity}, voxel values become too large for float32; give the MEAN,STD of "
+                "the volume's own voxel values"
+            )
+        z = write.start[0] + first
+        yield Box((z, *write.start[1:]), (z + len(probability), *write.stop[1:])), probability
 
 
 def _run(engine: Engine, images: Map) -> Map:
@@ -95,56 +102,7 @@ def predict_array(
     z, y, x = array.shape
     refuse_non_finite(array, (0, 0, 0))
     result = np.empty((z, y, x), dtype=np.float32)
-    for box in Tiling.plan((z, y, x), engine.footprint.stride, tile, depth=z).grid:
+    tiling = Tiling.plan((z, y, x), (z, y, x), engine.footprint, tile, input_bytes=array.itemsize)
+    for box in tiling.tiles(Box.of_shape((z, y, x))):
         result[box.slices] = predict_box(engine, array, box, intensity, tta=tta)
     return result
-
-
-def run_blocks(grid: BlockGrid, compute: Compute, sink: Sink, progress: Callable[[int], None] | None = None) -> int:
-    """Compute and store every block of a grid, reading ahead and writing behind in bounded memory.
-
-    Two workers call ``compute``, so that one block is read while another is in the engine; one more stores the
-    results as they become ready.  At most three results exist at once, however large the grid.  The first error
-    ends the run: blocks not yet begun are dropped, and the error is raised here.
-
-    Args:
-        grid: the blocks; ``compute`` and ``sink`` receive their boxes.
-        compute: gives the probabilities of a box; called from two threads at a time.
-        sink: receives one block at a time.
-        progress: called with the number of voxels of each block, once the sink has stored it.
-
-    Returns:
-        The number of blocks stored.
-    """
-
-    def store(box: Box, probability: Map) -> None:
-        sink.write(box, probability)
-        if progress is not None:
-            progress(box.voxels)
-
-    stored = 0
-    workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="emboundary-compute")
-    writer = ThreadPoolExecutor(1, thread_name_prefix="emboundary-write")
-    try:
-        writing: Future[None] | None = None
-        for box, probability in _computed(grid, compute, workers):
-            if writing is not None:
-                writing.result()
-            writing = writer.submit(store, box, probability)
-            stored += 1
-        if writing is not None:
-            writing.result()
-    finally:
-        workers.shutdown(cancel_futures=True)
-        writer.shutdown()
-    return stored
-
-
-def _computed(grid: BlockGrid, compute: Compute, workers: ThreadPoolExecutor) -> Iterator[tuple[Box, Map]]:
-    """Blocks as they become ready; the next one is begun only when the one before has been taken."""
-    boxes = iter(grid)
-    running = {workers.submit(compute, box): box for box in islice(boxes, _WORKERS)}
-    while running:
-        ready = next(iter(wait(running, return_when=FIRST_COMPLETED).done))
-        yield running.pop(ready), ready.result()
-        running |= {workers.submit(compute, box): box for box in islice(boxes, 1)}

@@ -8,17 +8,19 @@ it would give on the whole section (law 5).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from emboundary.model.geometry import Box, Readable, Triple, round_up
-from emboundary.service.client.http import Answer, BoundaryClient
+from emboundary.model.geometry import Box, Footprint, Readable, Triple
+from emboundary.service.client.http import BoundaryClient
+from emboundary.service.computing import Loaded, NetworkComputation
 from emboundary.service.errors import UsageError
-from emboundary.service.inference import Compute
 from emboundary.service.intensity import Intensity
+from emboundary.service.predictor import VoxelSize
 from emboundary.service.probabilities import Dtype, from_stored
 from emboundary.service.schemas import ModelReply
 from emboundary.service.tiling import Tiling
@@ -45,46 +47,48 @@ class RemoteModel:
     dtype: Dtype = "float32"
     device: str | None = field(default=None, init=False)
 
-    def compute(self, volume: Readable, intensity: Intensity) -> Compute:
-        """The function that ``run_blocks`` wants: the probabilities of a write box of ``volume``.
+    @property
+    def footprint(self) -> Footprint:
+        """Halo and stride."""
+        return self.model.footprint
 
-        Raises, when called:
-            RemoteError: the service refused, stayed busy, or stayed out of reach.
-        """
-        footprint = self.model.footprint
-        z, y, x = volume.shape
-        whole = Box.of_shape((z, y, x))
+    @property
+    def trained_voxel_sizes_nm(self) -> tuple[VoxelSize, ...]:
+        """Voxel sizes (z, y, x) in nm that it was trained on."""
+        return self.model.trained_voxel_sizes_nm
 
-        def probabilities(write: Box) -> NDArray[np.float32]:
-            sent = footprint.read_box(write).intersect(whole)
-            answer = self._ask(np.asarray(volume[sent.slices]), intensity)
-            return from_stored(answer.array[write.relative_to(sent.start).slices])
+    @property
+    def workers(self) -> int:
+        """One tile is on its way while another is in the network."""
+        return 2
 
-        return probabilities
+    def bind(self, volume: Readable, intensity: Intensity, fill: float | None) -> RemoteComputation:
+        """The computation of one volume's map."""
+        return RemoteComputation(self, volume, intensity, fill)
+
+    def identity(self) -> dict[str, Any]:
+        """Everything about the network that decides about the map's bytes, as far as the service tells."""
+        return {"model_sha256": self.model.sha256, "tta": self.tta}
 
     def provenance(self) -> dict[str, Any]:
         """Model, version and hash, where the service is, and whether 8 orientations are averaged."""
-        return {
-            "model": self.model.name,
-            "model_version": self.model.version,
-            "model_sha256": self.model.sha256,
-            "service": self.client.url,
-            "tta": self.tta,
-        }
+        network = {"model": self.model.name, "model_version": self.model.version, **self.identity()}
+        return {**network, "service": self.client.url}
 
-    def _ask(self, block: NDArray[Any], intensity: Intensity) -> Answer:
-        answer = self.client.predict(block, model=self.model.name, tta=self.tta, dtype=self.dtype, intensity=intensity)
+    def ask(self, images: NDArray[Any], intensity: Intensity) -> NDArray[np.float32]:
+        """Probabilities of a stack (z, y, x).
+
+        Raises:
+            RemoteError: the service refused, stayed busy, or stayed out of reach.
+        """
+        answer = self.client.predict(images, model=self.model.name, tta=self.tta, dtype=self.dtype, intensity=intensity)
         self.device = answer.device
-        return answer
+        return from_stored(answer.array)
 
-    def plan(self, shape: Triple, dtype: np.dtype[Any], tile: int | None = None, depth: int = 1) -> Tiling:
-        """Cut a map of ``shape`` (z, y, x) into blocks whose bodies the service accepts.
-
-        Args:
-            shape: of the map, in voxels.
-            dtype: of the voxels that are sent.
-            tile: wanted side of a block; None: such that a body fills whole tiles of the service, two by two.
-            depth: wanted depth of a block.
+    def plan(
+        self, shape: Triple, unit: Triple, dtype: np.dtype[Any], tile: int | None, *, output_bytes: int, scale: float
+    ) -> Tiling:
+        """Cut a map into blocks, and those into tiles that the service accepts as bodies; see ``Predictor``.
 
         Raises:
             UsageError: a tile below 1, or one that makes bodies too large.
@@ -92,18 +96,48 @@ class RemoteModel:
         limits, footprint = self.model.limits, self.model.footprint
         halo, stride = footprint.halo[1], footprint.stride[1]
         pixels = (limits.max_body_bytes - _HEADER_BYTES) // dtype.itemsize
-        # A block may begin anywhere between two stride multiples, and so reach one stride further.
-        margin = 2 * halo + 2 * stride
-        side = math.isqrt(pixels) - margin
-        # Blocks are whole chunks, which are whole strides: at most one stride more for each 512 pixels.
-        largest = max(side - stride * (side // 512 + 2), 1)
+        # A tile may begin anywhere between two stride multiples, and so reach one stride further on either side.
+        largest = math.isqrt(pixels) - 2 * halo - 5 * stride
         if tile is None:
-            tile = max(min(2 * limits.tile - 2 * halo, largest), 1)
-        y, x = (round_up(n, stride) + margin for n in Tiling.plan(shape, footprint.stride, tile).block[1:])
-        if y * x > pixels:
+            tile = min(2 * limits.tile - 2 * halo, largest)
+        if largest < 1 or tile > largest:
             raise UsageError(
-                f"tile is {tile}; with its halo a block would be sent as {y}x{x} pixels of {dtype}, but the service "
-                f"accepts {limits.max_body_bytes} bytes: give --tile {largest} or less"
+                f"tile is {tile}; with its halo it would be sent as {tile + 2 * halo}x{tile + 2 * halo} pixels of "
+                f"{dtype}, but the service accepts {limits.max_body_bytes} bytes: give --tile {largest} or less"
             )
-        deepest = min(pixels // (y * x), limits.max_computed_voxels // ((y + margin) * (x + margin)))
-        return Tiling.plan(shape, footprint.stride, tile, depth=max(1, min(depth, deepest)))
+        if scale > 1:
+            tile = min(tile, max(1, int(tile / scale)))
+        tiling = Tiling.plan(shape, unit, footprint, tile, input_bytes=dtype.itemsize, output_bytes=output_bytes)
+        _, y, x = tiling.tile
+        sent = math.ceil((y + 2 * halo) * scale + 2 * stride) * math.ceil((x + 2 * halo) * scale + 2 * stride)
+        computed = math.ceil((y + 4 * halo) * scale + 2 * stride) * math.ceil((x + 4 * halo) * scale + 2 * stride)
+        deepest = max(1, min(pixels // sent, limits.max_computed_voxels // computed))
+        return replace(tiling, tile=(min(tiling.tile[0], deepest), y, x))
+
+
+class RemoteComputation(NetworkComputation):
+    """A model behind a service on one volume."""
+
+    def __init__(self, remote: RemoteModel, volume: Readable, intensity: Intensity, fill: float | None = None) -> None:
+        super().__init__(remote.footprint, fill)
+        self._remote = remote
+        self._volume = volume
+        self._intensity = intensity
+        z, y, x = volume.shape
+        self._whole = Box.of_shape((z, y, x))
+
+    def load(self, write: Box) -> Loaded:
+        """Read a tile and its halo, as far as they lie inside the volume."""
+        return Loaded.of(write, np.asarray(self._volume[self._sent(write).slices]))
+
+    def infer(self, loaded: Loaded) -> Iterator[tuple[Box, NDArray[np.float32]]]:
+        """Probabilities by the service, all at once."""
+        inside = loaded.write.relative_to(self._sent(loaded.write).start)
+        yield loaded.write, self._remote.ask(loaded.raw, self._intensity)[inside.slices]
+
+    def answer(self, image: NDArray[Any]) -> NDArray[np.float32]:
+        """Probabilities of a constant image."""
+        return self._remote.ask(image, self._intensity)
+
+    def _sent(self, write: Box) -> Box:
+        return self.footprint.read_box(write).intersect(self._whole)

@@ -13,9 +13,8 @@ from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 from emboundary.service.client.http import BoundaryClient
 from emboundary.service.client.streaming import RemoteModel
 from emboundary.service.commands import options
+from emboundary.service.commands.mapping import build_request, refuse_incomplete, run_request
 from emboundary.service.commands.summary import show_summary
-from emboundary.service.intensity import Intensity
-from emboundary.service.prediction import MapRequest, make_map
 from emboundary.service.progress import Reporter, create_reporter
 
 
@@ -39,30 +38,53 @@ def predict(
     tta: options.Tta = False,
     roi: options.Roi = None,
     tile: Annotated[
-        int | None, typer.Option(help="Side of a block in voxels.  [default: what suits the service's own tiles]")
+        int | None,
+        typer.Option(help="A tile and its halo hold as many pixels as this square.  [default: what suits the service]"),
     ] = None,
     dtype: options.OutputDtype = "uint8",
     intensity: options.MeanStd = None,
     axes: options.Axes = None,
+    voxel_size: options.VoxelSize = None,
+    chunk: options.Chunk = None,
+    shard: options.Shard = None,
+    ome_zarr: options.OmeZarrVersion = "0.5",
+    pyramid: options.Pyramid = True,
+    mask: options.Mask = None,
+    fill: options.Fill = None,
+    fill_missing: options.FillMissing = None,
+    clahe: options.EqualiseSections = False,
+    rescale: options.Rescale = False,
     overwrite: options.Overwrite = False,
+    progress: options.ProgressStyle = "auto",
     as_json: options.AsJson = False,
 ) -> None:
     """Map a volume that lies here with a network that runs there; gives the same map as `emboundary predict`."""
-    reporter = create_reporter(Console(stderr=True))
-    request = MapRequest(
+    reporter = create_reporter(Console(stderr=True), progress)
+    request = build_request(
         source=source,
         target=target,
         axes=axes,
+        voxel_size=voxel_size,
         roi=roi,
         tile=tile,
         dtype=dtype,
-        intensity=None if intensity is None else Intensity.parse(intensity),
+        intensity=intensity,
         overwrite=overwrite,
+        chunk=chunk,
+        shard=shard,
+        ome_zarr=ome_zarr,
+        pyramid=pyramid,
+        mask=mask,
+        fill=fill,
+        fill_missing=fill_missing,
+        clahe=clahe,
+        rescale=rescale,
     )
     with BoundaryClient.connect(url) as client, _retries_said(reporter):
-        remote = RemoteModel(client, client.model(model), tta=tta, dtype=dtype)
+        # What is resampled again here must not have been rounded there.
+        remote = RemoteModel(client, client.model(model), tta=tta, dtype="float32" if rescale else dtype)
         reporter.say(f"{remote.model.name} {remote.model.version} at {client.url}")
-        report = make_map(request, remote, reporter)
+        report = run_request(request, remote, reporter)
     show_summary(
         report,
         target,
@@ -72,6 +94,7 @@ def predict(
         reporter=reporter,
         as_json=as_json,
     )
+    refuse_incomplete(report, target)
 
 
 @contextmanager

@@ -16,7 +16,8 @@ def show_summary(
 ) -> None:
     """Say what a run did: on the reporter, or as the last line of stdout."""
     if not as_json:
-        reporter.say(f"{target}: {report.voxels} voxels in {report.seconds:.1f} s")
+        if report.complete:
+            reporter.say(f"{target}: {report.voxels} voxels in {report.seconds:.1f} s")
         return
     answer = {
         "voxels": report.voxels,
@@ -27,6 +28,10 @@ def show_summary(
         "precision": precision,
         "blocks_done": report.blocks_done,
         "blocks_skipped": report.blocks_skipped,
+        "blocks_resumed": report.blocks_resumed,
+        "blocks_constant": report.blocks_constant,
+        "blocks_missing": [{"box": str(block.box), "reason": block.reason} for block in report.missing],
+        "complete": report.complete,
         "intensity": [report.intensity.mean, report.intensity.std],
         "output": str(target),
     }

@@ -16,8 +16,9 @@ from emboundary.service.client.http import BoundaryClient
 from emboundary.service.client.streaming import RemoteModel
 from emboundary.service.demo.picture import EMBER, TEAL, Panel, overlay, plain, sheet
 from emboundary.service.intensity import Intensity
-from emboundary.service.prediction import MapRequest, make_map
+from emboundary.service.prediction import make_map
 from emboundary.service.progress import Reporter
+from emboundary.service.request import MapRequest
 from emboundary.service.volumes import open_volume
 
 SAMPLE = Path(__file__).parents[1] / "sample"

@@ -19,8 +19,10 @@ from emboundary.model.groups import D4, act, inverse_element
 from emboundary.model.repository import list_models
 from emboundary.service.inference import predict_array, predict_box
 from emboundary.service.intensity import Intensity
-from emboundary.service.prediction import LocalPredictor, MapRequest, make_map
+from emboundary.service.prediction import make_map
+from emboundary.service.predictor import LocalPredictor
 from emboundary.service.progress import LineReporter
+from emboundary.service.request import MapRequest
 from emboundary.service.volumes import open_volume
 
 TOLERANCE = 1e-5

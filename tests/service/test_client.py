@@ -22,10 +22,11 @@ from emboundary.service.client.http import BoundaryClient, Patience
 from emboundary.service.client.streaming import RemoteModel
 from emboundary.service.engine import OnnxEngine
 from emboundary.service.errors import RemoteError, UsageError
-from emboundary.service.inference import predict_array, run_blocks
+from emboundary.service.inference import predict_array
 from emboundary.service.intensity import Intensity, measure
 from emboundary.service.schemas import ModelReply
 from emboundary.service.settings import Settings
+from emboundary.service.tiling import Tiling, split
 
 INTENSITY = Intensity(120.0, 40.0)
 
@@ -45,22 +46,15 @@ def volume_of(shape: tuple[int, ...], dtype: str = "uint8") -> NDArray[Any]:
     return np.random.default_rng(1).integers(0, 256, shape).astype(dtype)
 
 
-class Array:
-    """A sink that keeps the map."""
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.map = np.full(shape, np.nan, np.float32)
-
-    def write(self, box: Box, probability: NDArray[np.float32]) -> None:
-        self.map[box.slices] = probability
-
-
 def stream(
     remote: RemoteModel, volume: NDArray[Any], intensity: Intensity, roi: Box, block: Any
 ) -> NDArray[np.float32]:
-    sink = Array(volume.shape)
-    run_blocks(BlockGrid(roi, block), remote.compute(volume, intensity), sink)
-    return sink.map[roi.slices]
+    found = np.full(volume.shape, np.nan, np.float32)
+    computation = remote.bind(volume, intensity, None)
+    for tile in BlockGrid(roi, block):
+        for box, probability in computation.run(computation.load(tile)):
+            found[box.slices] = probability
+    return found[roi.slices]
 
 
 # Sides that are no stride multiples, thinner than the halo, one pixel wide; blocks that divide nothing.
@@ -101,9 +95,9 @@ def test_smaller_answers_store_the_same_levels(client: BoundaryClient, engine: O
 def test_predict_measures_the_intensity_where_none_is_given(client: BoundaryClient, engine: OnnxEngine) -> None:
     section = volume_of((30, 40), "uint16")
     answer = client.predict(section)
-    assert answer.intensity == measure(section[None])
+    assert answer.intensity == measure(section[None]).intensity
     np.testing.assert_allclose(
-        answer.array, predict_array(engine, section[None], measure(section[None]))[0], atol=1e-5, rtol=0
+        answer.array, predict_array(engine, section[None], measure(section[None]).intensity)[0], atol=1e-5, rtol=0
     )
 
 
@@ -128,22 +122,26 @@ def test_a_refusal_names_what_the_service_said(client: BoundaryClient) -> None:
     item=st.sampled_from(["uint8", "uint16", "float64"]),
     depth=st.integers(1, 64),
 )
-def test_every_planned_block_is_accepted(
+def test_every_planned_tile_is_accepted(
     model_reply: ModelReply, side: int, tile: int | None, limit: int, item: str, depth: int
 ) -> None:
     limits = model_reply.limits.model_copy(update={"max_body_bytes": limit, "max_computed_voxels": 4 * limit})
     remote = RemoteModel(None, model_reply.model_copy(update={"limits": limits}))  # type: ignore[arg-type]
-    whole = Box.of_shape((100, side, side))
     try:
-        tiling = remote.plan(whole.shape, np.dtype(item), tile, depth)
+        tiling = plan(remote, (100, side, side), item, tile, depth)
     except UsageError:
         assert tile is not None, "the tile that is chosen where none is given must fit"
         return
-    block = next(iter(BlockGrid(Box((0, 3, 3), (100, side + 3, side + 3)), tiling.block)))
-    sent = remote.model.footprint.read_box(block)
+    tile_box = next(iter(split(Box((0, 3, 3), (100, side + 3, side + 3)), tiling.tile)))
+    sent = remote.model.footprint.read_box(tile_box)
     assert sent.voxels * np.dtype(item).itemsize + 128 <= limit
     y, x = (n + 2 * h for n, h in zip(sent.shape[1:], remote.model.footprint.halo[1:], strict=True))
     assert sent.shape[0] * y * x <= 4 * limit
+
+
+def plan(remote: RemoteModel, shape: Any, dtype: str, tile: int | None, depth: int = 1) -> Tiling:
+    unit = (depth, 128, 128)
+    return remote.plan(shape, unit, np.dtype(dtype), tile, output_bytes=1, scale=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -155,9 +153,10 @@ def model_reply(url: str) -> ModelReply:
 def test_a_tile_too_large_for_the_service_is_refused_with_one_that_fits(model_reply: ModelReply) -> None:
     remote = RemoteModel(None, model_reply)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"tile is 2000; .* accepts 262144 bytes: give --tile (\d+) or less") as caught:
-        remote.plan((1, 3000, 3000), np.dtype("uint8"), 2000)
+        plan(remote, (1, 3000, 3000), "uint8", 2000)
     fitting = int(str(caught.value).rpartition("--tile ")[2].split()[0])
-    assert remote.plan((1, 3000, 3000), np.dtype("uint8"), fitting).block[1] >= fitting
+    _, y, x = plan(remote, (1, 3000, 3000), "uint8", fitting).tile
+    assert y * x > fitting * fitting / 2
 
 
 class Flaky(httpx.BaseTransport):

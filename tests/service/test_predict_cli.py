@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -73,7 +74,7 @@ def expected(repository: Path) -> Callable[..., NDArray[np.float32]]:
     engine = OnnxEngine.open(load_model("d4", repository), "cpu")
 
     def predict(array: NDArray[Any], intensity: Intensity | None = None, *, tta: bool = False) -> NDArray[np.float32]:
-        return predict_array(engine, array, intensity or measure(array), tta=tta)
+        return predict_array(engine, array, intensity or measure(array).intensity, tta=tta)
 
     return predict
 
@@ -123,7 +124,8 @@ def test_json_is_the_last_thing_on_stdout(shell: Shell) -> None:
     assert answer["voxels"] == ARRAY.size
     assert answer["voxels_per_second"] == pytest.approx(ARRAY.size / answer["seconds"])
     assert (answer["model"], answer["device"], answer["precision"]) == ("d4", "cpu", "float32")
-    assert (answer["blocks_done"], answer["blocks_skipped"]) == (3 * 2 * 2, 0)
+    assert (answer["blocks_done"], answer["blocks_skipped"]) == (1, 0)
+    assert (answer["blocks_missing"], answer["complete"]) == ([], True)
     assert "model d4, version 1, on CPU, as asked" in err
     assert "voxel/s" in err
 
@@ -231,7 +233,9 @@ def test_damage_found_half_way(shell: Shell) -> None:
     zarr.create_array(shell.folder / "in.zarr", data=ARRAY, chunks=(1, 50, 61))
     (shell.folder / "in.zarr" / "c" / "2" / "0" / "0").write_bytes(b"no zstd")
     line = shell.refused(1, "in.zarr", "out.zarr", "--intensity", "128,50", "--tile", "16")
-    assert "in.zarr cannot be read at 2:3,0:" in line
+    assert "1 blocks of" in line
+    assert "in.zarr cannot be read at " in line
+    assert "add --fill-missing 0 to do without them" in line
 
 
 def test_a_colour_input(shell: Shell) -> None:
@@ -312,7 +316,7 @@ def test_no_space_left(shell: Shell, target: str, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(os, "pwrite", full)
     monkeypatch.setattr(ZarrOutput, "_store", full)
-    assert "no space left for" in shell.refused(1, "in.tif", target)
+    assert f"{target} cannot be written: No space left on device" in shell.refused(1, "in.tif", target)
 
 
 @pytest.mark.parametrize("roi", ["0:4,0:50,0:61", "0:1,0:1", "1:1,0:50,0:61", "a:b,0:1,0:1"])
@@ -389,10 +393,177 @@ def test_everything_else_is_one_line_too(
     assert line in shell.refused(1, "in.tif", "out.zarr")
 
 
-def test_a_leftover_is_mentioned(shell: Shell) -> None:
-    (shell.folder / ".out.zarr.partial").mkdir()
-    (shell.folder / ".out.zarr.partial" / "map.zarr").mkdir()
-    code, _, err = shell.predict("in.tif", "out.zarr")
+# Resume
+
+
+BLOCKS = ("--chunk", "1,16,16", "--tile", "16", "--no-pyramid")
+COUNT = 3 * 4 * 4
+
+
+@pytest.fixture
+def half(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    """A shell whose run of ``in.tif`` to ``out.zarr`` was interrupted after some blocks."""
+    run, calls = OnnxEngine.run, iter(range(1000))
+
+    def interrupted(self: OnnxEngine, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        if next(calls) == 20:
+            raise KeyboardInterrupt
+        return run(self, images)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(OnnxEngine, "run", interrupted)
+        code, _, err = shell.predict("in.tif", "out.zarr", *BLOCKS)
+    assert code == 1
+    assert re.search(rf"interrupted; \d+ of {COUNT} blocks are stored, and the same command goes on from there", err)
+    assert not (shell.folder / "out.zarr").exists()
+    return shell
+
+
+def test_the_same_command_goes_on_to_the_same_bytes(half: Shell) -> None:
+    code, out, err = half.predict("in.tif", "out.zarr", *BLOCKS, "--json")
     assert code == 0
-    assert "out.zarr of an earlier run was removed; starting over" in err
-    assert sorted(path.name for path in shell.folder.iterdir()) == ["in.tif", "out.zarr"]
+    answer = json.loads(out)
+    assert 10 <= answer["blocks_resumed"] <= 20
+    assert answer["blocks_done"] == COUNT - answer["blocks_resumed"]
+    assert answer["blocks_skipped"] == answer["blocks_resumed"]
+    assert f"{answer['blocks_resumed']} of {COUNT} blocks were stored by an earlier run; going on from there" in err
+    assert "measuring" not in err
+    assert half.predict("in.tif", "once.zarr", *BLOCKS)[0] == 0
+    assert files(half.folder / "out.zarr") == files(half.folder / "once.zarr")
+    assert sorted(path.name for path in half.folder.iterdir()) == ["in.tif", "once.zarr", "out.zarr"]
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    found = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {name: data.replace(b"once", b"out") if name == "zarr.json" else data for name, data in found.items()}
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        (("--tta",), "tta was false, is true"),
+        (("--intensity", "128,50"), 'intensity was "measured", is [128.0, 50.0]'),
+        (("--roi", "0:2,0:50,0:61"), 'roi was "0:3,0:50,0:61", is "0:2,0:50,0:61"'),
+        (("--dtype", "float32"), 'dtype was "uint8", is "float32"'),
+        (("--fill", "0"), "fill was null, is 0.0"),
+        (("--tile", "24"), "tile was [1, 16, 16], is [1, 32, 16]"),
+        (("--ome-zarr", "0.4"), 'format was "ome-zarr 0.5", is "ome-zarr 0.4"'),
+        (("--chunk", "1,16,32"), "levels was"),
+        (("--mask", "in.tif"), "mask was null, is {"),
+        (("--voxel-size", "50,4,4"), "input was {"),
+    ],
+)
+def test_another_run_is_refused_and_told_what_differs(half: Shell, options: tuple[str, ...], part: str) -> None:
+    if options[0] == "--mask":
+        options = ("--mask", str(half.folder / options[1]))
+    line = half.refused(1, "in.tif", "out.zarr", *BLOCKS, *options)
+    assert "was begun by a run that differs: " in line
+    assert part in line
+    assert "give the same arguments to go on with it, or --overwrite to start over" in line
+
+
+def test_another_model_and_another_input_are_refused(half: Shell, repository: Path) -> None:
+    model, half.model = half.model, repository / "plain" / "1" / "model.onnx"
+    assert 'model_sha256 was "' in half.refused(1, "in.tif", "out.zarr", *BLOCKS)
+    half.model = model
+    tifffile.imwrite(half.folder / "in.tif", 255 - ARRAY, photometric="minisblack")
+    assert "input was {" in half.refused(1, "in.tif", "out.zarr", *BLOCKS)
+
+
+def test_overwrite_drops_another_run_and_goes_on_with_the_same(half: Shell) -> None:
+    code, out, _ = half.predict("in.tif", "out.zarr", *BLOCKS, "--overwrite", "--json")
+    assert code == 0
+    assert json.loads(out)["blocks_resumed"] > 0
+    (half.folder / "out.zarr").rename(half.folder / "first.zarr")
+
+
+def test_overwrite_starts_over_where_arguments_differ(half: Shell, expected: Callable[..., Any]) -> None:
+    code, out, err = half.predict("in.tif", "out.zarr", *BLOCKS, "--intensity", "100,50", "--overwrite", "--json")
+    assert code == 0
+    assert json.loads(out)["blocks_resumed"] == 0
+    assert "an unfinished run of" in err
+    assert_levels(read(half.folder / "out.zarr"), expected(ARRAY, Intensity(100, 50)))
+
+
+def test_an_output_that_appeared_meanwhile_is_kept(half: Shell) -> None:
+    (half.folder / "out.zarr").write_text("mine")
+    assert "exists; move it away" in half.refused(1, "in.tif", "out.zarr", *BLOCKS)
+
+
+def test_blocks_that_cannot_be_read_are_listed_and_made_later(shell: Shell, expected: Callable[..., Any]) -> None:
+    zarr.create_array(shell.folder / "in.zarr", data=ARRAY, chunks=(1, 50, 61))
+    chunk = shell.folder / "in.zarr" / "c" / "1" / "0" / "0"
+    whole = chunk.read_bytes()
+    chunk.write_bytes(b"no zstd")
+    options = ("--chunk", "1,50,61", "--intensity", "128,50", "--json")
+    code, out, err = shell.predict("in.zarr", "out.zarr", *options)
+    answer = json.loads(out)
+    assert code == 1
+    assert not (shell.folder / "out.zarr").exists()
+    assert (answer["blocks_done"], answer["complete"]) == (2, False)
+    assert [block["box"] for block in answer["blocks_missing"]] == ["1:2,0:50,0:61"]
+    assert "warning: block 1:2,0:50,0:61 of the map is missing: " in err
+    assert "1 blocks of" in err.splitlines()[-1]
+
+    code, out, _ = shell.predict("in.zarr", "out.zarr", *options, "--fill-missing", "0.2")
+    answer = json.loads(out)
+    assert (code, answer["blocks_resumed"], answer["complete"]) == (0, 2, True)
+    found = read(shell.folder / "out.zarr")
+    assert (found[1] == 51).all()
+    assert_levels(found[[0, 2]], expected(ARRAY, Intensity(128, 50))[[0, 2]])
+    noted = dict(zarr.open_group(shell.folder / "out.zarr", mode="r").attrs["emboundary"])["missing"]
+    assert [(block["box"], block["value"]) for block in noted] == [("1:2,0:50,0:61", 0.2)]
+
+    chunk.write_bytes(b"no zstd")
+    assert shell.predict("in.zarr", "late.zarr", *options)[0] == 1
+    chunk.write_bytes(whole)
+    code, out, _ = shell.predict("in.zarr", "late.zarr", *options)
+    assert (code, json.loads(out)["blocks_done"]) == (0, 1)
+    assert_levels(read(shell.folder / "late.zarr"), expected(ARRAY, Intensity(128, 50)))
+
+
+def test_a_mask_and_constant_parts_are_skipped_and_recorded(shell: Shell, expected: Callable[..., Any]) -> None:
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[0, 10:30, 5:40] = 1
+    tifffile.imwrite(shell.folder / "mask.tif", mask, photometric="minisblack")
+    code, out, _ = shell.predict("in.tif", "out.zarr", "--mask", str(shell.folder / "mask.tif"), *BLOCKS, "--json")
+    answer = json.loads(out)
+    assert code == 0
+    assert answer["blocks_constant"] == answer["blocks_skipped"] == COUNT - 2 * 3
+    assert_levels(read(shell.folder / "out.zarr"), expected(ARRAY) * mask)
+    stored = dict(zarr.open_group(shell.folder / "out.zarr", mode="r").attrs["emboundary"])
+    assert stored["mask"] == str(shell.folder / "mask.tif")
+
+
+def test_a_mask_of_another_shape_is_refused(shell: Shell) -> None:
+    tifffile.imwrite(shell.folder / "mask.tif", ARRAY[:2], photometric="minisblack")
+    line = shell.refused(2, "in.tif", "out.zarr", "--mask", str(shell.folder / "mask.tif"))
+    assert "has shape (z, y, x) = (2, 50, 61), INPUT has (3, 50, 61); they must be equal" in line
+
+
+def test_layout_options_are_kept(shell: Shell) -> None:
+    options = ("--chunk", "1,16,16", "--shard", "3,32,64", "--voxel-size", "50,4,4")
+    assert shell.predict("in.tif", "out.zarr", *options)[0] == 0
+    array = zarr.open_array(shell.folder / "out.zarr" / "0", mode="r")
+    assert (array.chunks, array.shards) == ((1, 16, 16), (3, 32, 64))
+    with open_volume(shell.folder / "out.zarr") as volume:
+        assert volume.voxel_size_nm == (50, 4, 4)
+    assert shell.predict("in.tif", "old.zarr", "--ome-zarr", "0.4")[0] == 0
+    assert zarr.open_array(shell.folder / "old.zarr" / "0", mode="r").metadata.zarr_format == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--chunk", "16,16"], "chunk is '16,16'; it must be Z,Y,X in whole voxels"),
+        (["--chunk", "0,16,16"], "chunk is 0,16,16; every extent must be at least 1"),
+        (["--shard", "1,20,20", "--chunk", "1,16,16"], "shard is 1,20,20, chunk is 1,16,16"),
+        (["--fill", "2"], "fill is 2; it is a probability and must be between 0 and 1"),
+        (["--fill-missing", "-1"], "fill-missing is -1; it is a probability"),
+        (["--voxel-size", "4,4"], "voxel size is '4,4'; it must be Z,Y,X in nm"),
+        (["--voxel-size", "4,4,0"], "every extent must be finite and above 0 nm"),
+        (["--rescale"], "rescale needs the voxel size of"),
+    ],
+)
+def test_volume_options_that_do_not_fit(shell: Shell, options: list[str], message: str) -> None:
+    assert message in shell.refused(2, "in.tif", "out.zarr", *options)

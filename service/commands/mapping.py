@@ -1,0 +1,112 @@
+"""What ``predict`` and ``client predict`` share: the request that their common options make, and its run."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from emboundary.service.errors import InputError
+from emboundary.service.intensity import Intensity
+from emboundary.service.prediction import MapReport, make_map
+from emboundary.service.predictor import Predictor
+from emboundary.service.progress import Reporter
+from emboundary.service.request import MapRequest, OmeZarr, parse_extents, parse_voxel_size
+from emboundary.service.volumes import Dtype
+
+_SHOWN = 20
+
+
+def build_request(
+    *,
+    source: str,
+    target: Path,
+    axes: str | None,
+    voxel_size: str | None,
+    roi: str | None,
+    tile: int | None,
+    dtype: Dtype,
+    intensity: str | None,
+    overwrite: bool,
+    chunk: str | None,
+    shard: str | None,
+    ome_zarr: OmeZarr,
+    pyramid: bool,
+    mask: str | None,
+    fill: float | None,
+    fill_missing: float | None,
+    clahe: bool,
+    rescale: bool,
+) -> MapRequest:
+    """The request that the options make.
+
+    Raises:
+        UsageError: an option that is malformed or out of range.
+    """
+    return MapRequest(
+        source=source,
+        target=target,
+        axes=axes,
+        voxel_size_nm=parse_voxel_size(voxel_size),
+        roi=roi,
+        tile=tile,
+        dtype=dtype,
+        intensity=None if intensity is None else Intensity.parse(intensity),
+        overwrite=overwrite,
+        chunk=parse_extents("chunk", chunk),
+        shard=parse_extents("shard", shard),
+        ome_zarr=ome_zarr,
+        pyramid=pyramid,
+        mask=mask,
+        fill=fill,
+        fill_missing=fill_missing,
+        clahe=clahe,
+        rescale=rescale,
+    )
+
+
+def run_request(request: MapRequest, predictor: Predictor, reporter: Reporter) -> MapReport:
+    """Map a volume; SIGTERM ends it as Ctrl-C does, with what is stored kept."""
+    with _terminated_as_interrupted():
+        report = make_map(request, predictor, reporter)
+    for block in report.missing[:_SHOWN]:
+        reporter.warn(f"block {block.box} of the map is missing: {block.reason}")
+    if len(report.missing) > _SHOWN:
+        reporter.warn(f"{len(report.missing) - _SHOWN} more blocks are missing; --json lists them all")
+    return report
+
+
+def refuse_incomplete(report: MapReport, target: Path) -> None:
+    """End with exit code 1 where blocks are missing and were not filled.
+
+    Raises:
+        InputError: says how many, and what can be done.
+    """
+    if report.complete:
+        return
+    first = report.missing[0]
+    again = "the same command then makes only these" if report.blocks_done + report.blocks_skipped else "try again"
+    raise InputError(
+        f"{len(report.missing)} blocks of {target} are missing because INPUT cannot be read there (block {first.box}: "
+        f"{first.reason}); mend INPUT and {again}, or add --fill-missing 0 to do without them"
+    )
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Inside, SIGTERM raises KeyboardInterrupt; signals can be handled in the main thread only."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
