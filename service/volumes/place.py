@@ -33,7 +33,7 @@ def storing(path: Path, *, kept: bool = False) -> Iterator[None]:
 
     Args:
         path: OUTPUT.
-        kept: whether a run is under way, of which what is stored stays and can be gone on with.
+        kept: whether a run is under way, which the same command goes on with; otherwise another OUTPUT may help.
     """
     try:
         yield
@@ -49,7 +49,7 @@ def _remedy(code: int | None, *, kept: bool) -> str:
             cure = "free some space"
         elif code in _FORBIDDEN:
             cure = "make the folder writable again"
-        return f"what is stored is kept: {cure}, then give the same command again to go on from there"
+        return f"{cure} and give the same command again"
     if code in _FULL:
         return "free some space, or give an OUTPUT on another disk"
     if code in _FORBIDDEN:

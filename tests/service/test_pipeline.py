@@ -178,7 +178,7 @@ def test_an_input_of_which_nothing_can_be_read_ends_the_run(monkeypatch: pytest.
     monkeypatch.setattr("emboundary.service.pipeline._SECONDS_BEFORE_RETRIES", ())
     work = Fake(5000)
 
-    def load(tile: Box) -> Box:
+    def load(_: Box) -> Box:
         raise InputError("gone")
 
     work.load = load  # type: ignore[method-assign]

@@ -334,6 +334,11 @@ def test_other_suffixes_are_refused(tmp_path: Path, name: str) -> None:
         check_output(tmp_path / name, SHAPE, "uint8")
 
 
+def test_a_url_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"OUTPUT is s3:/bucket/a\.zarr; maps are written to a local disk"):
+        check_output(Path("s3://bucket/a.zarr"), SHAPE, "uint8")
+
+
 def test_a_missing_parent_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=f"folder {tmp_path}/b of OUTPUT .* does not exist; create it first"):
         check_output(tmp_path / "b" / "a.zarr", SHAPE, "uint8")
@@ -376,7 +381,9 @@ def test_a_full_disk_is_said_and_what_is_stored_stays(disk: Path) -> None:
                 output.write(box, noise[box.slices])
                 written.append(box)
 
-        with pytest.raises(OutputError, match=r"a\.zarr cannot be written: No space left on device; what is stored is"):
+        with pytest.raises(
+            OutputError, match=r"a\.zarr cannot be written: No space left on device; free some space and"
+        ):
             fill()
     assert 3 < len(written) < 32
     assert not list(disk.rglob("*.partial"))
@@ -400,7 +407,7 @@ def test_an_error_while_writing_says_how_to_go_on(tmp_path: Path, monkeypatch: p
     with open_map(tmp_path / f"a{ending}", spec(ending), resume=False) as output:
         monkeypatch.setattr(os, "pwrite", refuse)
         box = blocks(ending)[0]
-        with pytest.raises(OutputError, match="Read-only file system; what is stored is kept: make the folder"):
+        with pytest.raises(OutputError, match="Read-only file system; make the folder writable"):
             output.write(box, expected("uint8", ending)[box.slices])
 
 
@@ -412,7 +419,7 @@ def test_a_disk_that_fails_to_flush_is_an_error(tmp_path: Path, monkeypatch: pyt
     with open_map(tmp_path / f"a{ending}", spec(ending), resume=False) as output:
         monkeypatch.setattr(os, "fdatasync", refuse)
         monkeypatch.setattr("emboundary.service.volumes.zarr_output.sync_file_system", refuse)
-        with pytest.raises(OutputError, match="Input/output error; what is stored is kept: check the disk"):
+        with pytest.raises(OutputError, match="Input/output error; check the disk and give the same command again"):
             output.flush()
 
 

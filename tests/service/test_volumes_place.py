@@ -131,7 +131,9 @@ def test_a_rename_that_fails_puts_the_old_output_back(tmp_path: Path, monkeypatc
     with Place.take(path) as place:
         fill(place.data, "new")
         monkeypatch.setattr(Path, "replace", refuse)
-        with pytest.raises(OutputError, match=r"a\.zarr cannot be written: Input/output error; what is stored is kept"):
+        with pytest.raises(
+            OutputError, match=r"a\.zarr cannot be written: Input/output error; check the disk and give the same"
+        ):
             place.publish(overwrite=True)
         assert text(place.data) == "new"
     assert text(path) == "old"
@@ -180,9 +182,9 @@ def test_a_check_leaves_a_run_that_is_not_over_alone(path: Path, state: str) -> 
         (errno.EROFS, False, "Read-only file system; give an OUTPUT in a folder that you may write to"),
         (errno.EACCES, False, "Permission denied; give an OUTPUT in a folder that you may write to"),
         (errno.EIO, False, "check the disk, and the folder's permissions"),
-        (errno.ENOSPC, True, "what is stored is kept: free some space, then give the same command again to go on"),
-        (errno.EROFS, True, "what is stored is kept: make the folder writable again, then give the same command again"),
-        (errno.EIO, True, "what is stored is kept: check the disk, then give the same command again"),
+        (errno.ENOSPC, True, "No space left on device; free some space and give the same command again"),
+        (errno.EROFS, True, "Read-only file system; make the folder writable again and give the same command again"),
+        (errno.EIO, True, "Input/output error; check the disk and give the same command again"),
     ],
 )
 def test_errors_of_the_file_system_say_what_to_do(code: int, kept: bool, words: str) -> None:
