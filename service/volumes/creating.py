@@ -37,9 +37,13 @@ def check_output(path: Path, shape: Triple, dtype: Dtype, *, overwrite: bool = F
         overwrite: whether a map that exists may be replaced.
 
     Raises:
-        UsageError: an unknown suffix, or a PNG of more than one section or of floats.
+        UsageError: a URL, an unknown suffix, or a PNG of more than one section or of floats.
         OutputError: a parent folder that does not exist, or an OUTPUT that does.
     """
+    if path.parts[:1] and path.parts[0].endswith(":"):  # what a path makes of a URL
+        raise UsageError(
+            f"OUTPUT is {path}; maps are written to a local disk: give a path there, and copy the map after"
+        )
     if path.suffix not in _OUTPUTS:
         raise UsageError(f"OUTPUT is {path}; its name must end in one of {', '.join(_OUTPUTS)}")
     if path.suffix == ".png" and (shape[0] != 1 or dtype != "uint8"):
