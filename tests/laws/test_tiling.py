@@ -131,3 +131,33 @@ def test_a_wrong_halo_would_be_seen(tiny: Any) -> None:
     halo = tiny.halo - 2 * tiny.stride
     padded = np.pad(narrow, ((halo, halo + 3), (halo, halo)), mode="reflect")
     assert np.abs(tiny.f(padded)[halo:, halo:][:61, :60] - tiny.whole(narrow)).max() > 100 * TOLERANCE
+
+
+@pytest.mark.parametrize("options", [{"rescale": True}, {"clahe": True}, {"rescale": True, "clahe": True}])
+def test_any_cut_gives_the_same_map_of_a_changed_volume(tiny: Any, tmp_path: Path, options: dict[str, bool]) -> None:
+    """Resampled by a factor that is no whole number, equalised section by section, or both; whole and in a ROI."""
+    source = tmp_path / "in.zarr"
+    zarr.create_array(source, data=noise(4, 90, 110), chunks=(2, 40, 40), dimension_names=["z", "y", "x"])
+    roi = Box((1, 13, 22), (4, 70, 101))
+    maps = {}
+    for name, text, tile, chunk in (
+        ("whole", None, None, None),
+        ("small", None, 16, (1, 24, 40)),
+        ("roi", str(roi), 24, (2, 16, 16)),
+    ):
+        request = MapRequest(
+            str(source),
+            tmp_path / f"{name}.zarr",
+            voxel_size_nm=(50.0, 7.0, 6.1),
+            roi=text,
+            tile=tile,
+            chunk=chunk,
+            dtype="float32",
+            **options,  # type: ignore[arg-type]
+        )
+        make_map(request, LocalPredictor(tiny.engine), LineReporter(Console(file=io.StringIO())))
+        with open_volume(request.target) as volume:
+            z, y, x = volume.shape
+            maps[name] = volume[0:z, 0:y, 0:x]
+    assert_same(maps["small"], maps["whole"])
+    assert_same(maps["roi"], maps["whole"][roi.slices])
