@@ -106,6 +106,11 @@ class Volume:
     def _read(self, key: Key) -> NDArray[Any]:
         try:
             return np.asarray(self._source.array[key]).astype(self.dtype, copy=False)
+        except MemoryError as error:
+            raise InputError(
+                f"{self.where} cannot be read at {_show(key)}: out of memory; give a smaller --tile, or, if it is "
+                "damaged, copy or export it again"
+            ) from error
         except Exception as error:  # every codec has exceptions of its own
             reason = first_line(error)
             raise InputError(

@@ -14,17 +14,20 @@ import numpy as np
 import zarr
 from pydantic import ValidationError
 from yaozarrs import v04, v05
-from zarr.abc.store import ByteRequest, Store
+from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from zarr.errors import GroupNotFoundError, NodeNotFoundError
 from zarr.storage import FsspecStore, LocalStore
 
 from emboundary.service.errors import InputError, first_line
 from emboundary.service.volumes.axes import Axis, canonical_unit
+from emboundary.service.volumes.bombs import refuse_bomb
 from emboundary.service.volumes.bounds import DOCUMENT_BYTES, refuse_large, show_bytes
 from emboundary.service.volumes.source import Source
 from emboundary.service.volumes.storage import Folder, digest, is_url, missing_package
 
+_INDEX_BYTES = 16
+_OVERHEAD_BYTES = 1 << 16
 _DOCUMENTS = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
 
 Multiscale = v04.Multiscale | v05.Multiscale
@@ -72,32 +75,58 @@ def _store(where: str) -> Store:
 
 
 class _BoundedStore(LocalStore):
-    """A folder whose files are refused, before they are read, where they are larger than what they can stand for."""
+    """A folder of which nothing is read, and nothing handed to a codec, that is larger than what it can stand for."""
 
     def __init__(self, root: Path, *, read_only: bool = True) -> None:
         super().__init__(root, read_only=read_only)
-        self.most_bytes = DOCUMENT_BYTES
+        self._file_bytes = self._part_bytes = DOCUMENT_BYTES
+        self._decoded_bytes: int | None = None
+
+    def expect(self, file: int, part: int, index: int) -> None:
+        """Tell how many bytes a file, a compressed part of it and a shard's index have once they are decoded."""
+        # No compressor of use makes them twice as large; the constant is for headers and checksums.
+        self._file_bytes = 2 * (file + index) + _OVERHEAD_BYTES
+        self._part_bytes = max(2 * part, index) + _OVERHEAD_BYTES
+        # Filters may store values in a wider type.
+        self._decoded_bytes = 8 * part + _OVERHEAD_BYTES
 
     async def get(
         self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
         prototype = prototype or default_buffer_prototype()
-        if byte_range is not None:
-            return await super().get(key, prototype, byte_range)
-        content = await asyncio.to_thread(self._whole, self.root / key)
+        content = await asyncio.to_thread(self._read, self.root / key, byte_range)
         return None if content is None else prototype.buffer.from_bytes(content)
 
-    def _whole(self, path: Path) -> bytes | None:
+    def _read(self, path: Path, part: ByteRequest | None) -> bytes | None:
         try:
             with path.open("rb") as file:
-                size = os.fstat(file.fileno()).st_size
-                if size > self.most_bytes:
+                start, stop = _extent(part, os.fstat(file.fileno()).st_size)
+                most = self._file_bytes if part is None else self._part_bytes
+                if stop - start > most:
                     raise ValueError(
-                        f"{path} has {show_bytes(size)}, but stands for {show_bytes(self.most_bytes)} at most"
+                        f"{path} has a part of {show_bytes(stop - start)} that stands for {show_bytes(most)} at most"
                     )
-                return file.read()
+                file.seek(start)
+                content = file.read(stop - start)
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return None
+        if self._decoded_bytes is not None:
+            refuse_bomb(content, self._decoded_bytes)
+        return content
+
+
+def _extent(part: ByteRequest | None, size: int) -> tuple[int, int]:
+    """First byte and end of a part of a file; what lies behind the file's end is left out."""
+    match part:
+        case RangeByteRequest():
+            start, stop = part.start, min(part.end, size)
+        case OffsetByteRequest():
+            start, stop = part.offset, size
+        case SuffixByteRequest():
+            start, stop = max(0, size - part.suffix), size
+        case _:
+            start, stop = 0, size
+    return start, max(start, stop)
 
 
 def _open_image(folder: Folder, store: Store, group: zarr.Group, documents: Mapping[str, bytes]) -> Source:
@@ -171,13 +200,12 @@ def _source(
 ) -> Source:
     itemsize = array.dtype.itemsize
     outer = array.shards or array.chunks
-    if array.shards is not None:
-        # 16 bytes of index for each chunk of a shard are read with any of them.
-        within = tuple(-(-shard // chunk) for shard, chunk in zip(array.shards, array.chunks, strict=True))
-        refuse_large(where, "shard with an index", within, 16)
+    # 16 bytes of index for each chunk of a shard are read with any of them.
+    within = tuple(-(-shard // chunk) for shard, chunk in zip(outer, array.chunks, strict=True))
+    refuse_large(where, "shard with an index", within, _INDEX_BYTES)
     if isinstance(store, _BoundedStore):
-        # No compressor of use makes a chunk twice as large; the constant is for headers and checksums.
-        store.most_bytes = max(DOCUMENT_BYTES, 2 * math.prod(outer) * itemsize)
+        index = math.prod(within) * _INDEX_BYTES
+        store.expect(math.prod(outer) * itemsize, math.prod(array.chunks) * itemsize, index)
     return Source(
         where,
         array,
