@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from emboundary.model.geometry import Box, Readable, Triple
 from emboundary.service.errors import InputError, NonFiniteError, UsageError
-from emboundary.service.fill import fill_mask, fill_value
+from emboundary.service.fill import RULE, fill_mask, fill_value
 from emboundary.service.scanning import CELL, Scanner, cells, triple, whole
 from emboundary.service.tally import Summary, Tally
 
@@ -26,6 +27,8 @@ _MOST_CELLS = 4096
 # A sample of which not one of so many places can be read is given up.
 _UNREADABLE_AT_MOST = 64
 _LISTED_BOXES = 16
+# From so many voxels of 8 bit on, a table is made to normalise by.
+_WORTH_A_TABLE = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -66,11 +69,29 @@ class Intensity:
 
     def normalise(self, array: NDArray[Any]) -> NDArray[np.float32]:
         """Return ``(array - mean) / std``, computed in float64 and rounded once to float32; same shape."""
+        if array.dtype in (np.uint8, np.int8) and array.size % 2 == 0 and array.size >= _WORTH_A_TABLE:
+            scaled = np.empty(array.size // 2, np.float64)
+            pairs = np.ascontiguousarray(array).reshape(-1).view(np.uint16)
+            np.take(_table_of_pairs(self, array.dtype), pairs, out=scaled, mode="clip")
+            return scaled.view(np.float32).reshape(array.shape)
+        return self._computed(array)
+
+    def _computed(self, array: NDArray[Any]) -> NDArray[np.float32]:
         centred = np.subtract(array, self.mean, dtype=np.float64)
         scaled = np.empty(centred.shape, dtype=np.float32)
         with np.errstate(over="ignore"):  # infinite then, and found in the map
             np.divide(centred, self.std, out=scaled, casting="same_kind")
         return scaled
+
+
+@lru_cache(maxsize=4)
+def _table_of_pairs(intensity: Intensity, dtype: np.dtype[Any]) -> NDArray[np.float64]:
+    """Two normalised float32 in the bytes of one float64, for every two neighbours of an 8-bit type.
+
+    Looking up pairs takes 0.6 ns for a voxel, computing 1.0; a table for 16-bit types is no faster than computing.
+    """
+    pairs = np.arange(1 << 16, dtype=np.uint16).view(dtype)
+    return intensity._computed(pairs).view(np.float64)
 
 
 @dataclass(frozen=True)
@@ -178,6 +199,7 @@ class _Survey:
             record
             | {
                 "voxels": summary.count,
+                "fill": RULE,
                 "fill_value": self._fill,
                 "excluded_fill": excluded,
                 "low": summary.low,

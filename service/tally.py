@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 _BINS = 64
-# Counting needs 8 bytes per voxel, whatever their type.
-_COUNTED_VOXELS = 1 << 22
+# Counting needs 8 bytes per voxel, whatever their type, and these should stay in the processor's cache.
+_COUNTED_VOXELS = 1 << 17
+# Values below 2^-1000 share a bin.
+_LEAST_EXPONENT = -1000
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Bins:
         """The narrowest empty bins for values of that range."""
         largest = max(abs(low), abs(high))
         # Below, float64 has nothing to tell apart.
-        exponent = max(math.frexp(largest)[1] - 53, -1074) if largest else -1074
+        exponent = max(math.frexp(largest)[1] - 53, _LEAST_EXPONENT) if largest else _LEAST_EXPONENT
         span = high / 2 - low / 2  # the whole span may overflow
         if span > 0:
             exponent = max(exponent, math.frexp(span)[1] - 8)
@@ -49,7 +51,8 @@ class Bins:
 
     def add(self, values: NDArray[np.float64], counts: NDArray[np.int64] | None = None) -> None:
         """Count values of the range, each once or as often as told."""
-        index = np.floor(np.ldexp(values, -self.exponent))
+        index = values * math.ldexp(1, -self.exponent)
+        np.floor(index, out=index)
         first = int(index.min())
         index -= first
         weights = np.bincount(index.astype(np.int64), counts).astype(np.int64)

@@ -323,6 +323,28 @@ def test_normalising_rounds_once(dtype: str) -> None:
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
+@pytest.mark.parametrize("shape", [(1, 512, 514), (2, 1, 400, 401), (1, 601, 601)])
+def test_large_arrays_are_normalised_like_small_ones(dtype: str, shape: tuple[int, ...]) -> None:
+    array = np.random.default_rng(5).integers(0, 256, shape, np.uint8).view(dtype)
+    intensity = Intensity(123.4567890123, 7.654321)
+    expected = ((array.astype(np.float64) - intensity.mean) / intensity.std).astype(np.float32)
+    for laid_out, wanted in [
+        (array, expected),
+        (array[..., ::-1], expected[..., ::-1]),
+        (array[..., 1:], expected[..., 1:]),
+    ]:
+        found = intensity.normalise(laid_out)
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found, wanted)
+
+
+def test_values_too_large_for_float32_become_infinite_in_any_array() -> None:
+    array = np.full((1024, 1024), 200, np.uint8)
+    for size in (4, 1024):
+        assert np.isposinf(Intensity(0.0, 1e-300).normalise(array[:size])).all()
+
+
 def test_parse_reads_what_str_writes() -> None:
     intensity = Intensity(127.123456789, 1 / 3)
     assert Intensity.parse(str(intensity)) == intensity
