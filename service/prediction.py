@@ -10,32 +10,22 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from typing import Any
 
-import numpy as np
-
 from emboundary.model.geometry import Box
-from emboundary.service import voxel_size
-from emboundary.service.clahe import Clahe
 from emboundary.service.computing import Computation, Masked, RescaledComputation
-from emboundary.service.errors import EmboundaryError, InterruptedRunError, OutputError, UsageError
+from emboundary.service.errors import EmboundaryError, InterruptedRunError, OutputError
 from emboundary.service.intensity import Intensity, measure
 from emboundary.service.ledger import Header, Ledger, differences, read_header
 from emboundary.service.pipeline import Pipeline, Waiting
+from emboundary.service.plan import Plan
 from emboundary.service.predictor import Predictor
 from emboundary.service.progress import Reporter
 from emboundary.service.request import MapRequest
 from emboundary.service.rescaling import Rescaled
-from emboundary.service.roi import parse_roi
-from emboundary.service.tiling import Tiling
-from emboundary.service.volumes import MapSpec, Output, SpaceAxes, Volume, check_output, open_map, open_volume
-from emboundary.service.volumes.layout import Level, default_chunk, default_shard, plan_levels
+from emboundary.service.volumes import Output, open_map
 from emboundary.service.volumes.place import Place, storing
 from emboundary.service.work import MapWork, Missing, ShrinkWork
-
-# Beyond this a map would take longer than any machine lasts; metadata that say so are mostly damaged.
-_MOST_VOXELS = 1 << 54
 
 
 @dataclass(frozen=True)
@@ -87,65 +77,21 @@ def make_map(
     """
     began = clock()
     with ExitStack() as opened:
-        run = _Run.prepare(request, predictor, reporter, opened)
-        report = run.execute()
+        report = _Run(Plan.prepare(request, predictor, reporter, opened), reporter).execute()
     return replace(report, seconds=clock() - began)
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Run:
-    """Everything that is known before the first block.
+    """A plan being carried out."""
 
-    Attributes:
-        volume: INPUT.
-        seen: INPUT as its intensities are measured: equalised, if that was asked for.
-        levels: of OUTPUT.
-    """
-
-    request: MapRequest
-    predictor: Predictor
+    plan: Plan
     reporter: Reporter
-    volume: Volume
-    seen: Volume | Clahe
-    mask: Volume | None
-    roi: Box
-    levels: tuple[Level, ...]
-    tiling: Tiling
-    scale: tuple[float, float] | None
 
-    @classmethod
-    def prepare(cls, request: MapRequest, predictor: Predictor, reporter: Reporter, opened: ExitStack) -> _Run:
-        """Open what is read, and refuse what does not fit, before anything is written."""
-        volume = opened.enter_context(
-            open_volume(request.source, axes=request.axes, voxel_size_nm=request.voxel_size_nm)
-        )
-        roi = parse_roi(request.roi, volume.shape)
-        if roi.voxels > _MOST_VOXELS:
-            raise UsageError(
-                f"the map would have {roi.voxels} voxels of shape (z, y, x) = {roi.shape}; at most {_MOST_VOXELS} are "
-                "mapped in one run: give --roi, or mend the metadata of INPUT"
-            )
-        check_output(request.target, roi.shape, request.dtype, overwrite=request.overwrite)
-        scale = _scale(request, predictor, volume, reporter)
-        seen = Clahe(volume) if request.clahe else volume
-        levels = _levels(request, roi, volume.axes)
-        tiling = predictor.plan(
-            roi.shape,
-            levels[0].unit,
-            np.dtype(np.float32) if scale else seen.dtype,
-            request.tile,
-            output_bytes=np.dtype(request.dtype).itemsize,
-            scale=max(scale or (1.0, 1.0)),
-        )
-        mask = None
-        if request.mask is not None:
-            mask = opened.enter_context(open_volume(request.mask))
-            if mask.shape != volume.shape:
-                raise UsageError(
-                    f"mask {request.mask} has shape (z, y, x) = {mask.shape}, INPUT has {volume.shape}; they must be "
-                    "equal: give a mask on the grid of INPUT"
-                )
-        return cls(request, predictor, reporter, volume, seen, mask, roi, levels, tiling, scale)
+    @property
+    def request(self) -> MapRequest:
+        """What was asked for."""
+        return self.plan.request
 
     def execute(self) -> MapReport:
         """Begin or go on, and publish what is whole."""
@@ -156,18 +102,11 @@ class _Run:
                     # Before its map: a ledger must never speak of blocks that another run has removed.
                     place.ledger.unlink(missing_ok=True)
             intensity, facts = self._intensity(header)
-            spec = MapSpec(
-                self.roi.shape,
-                self.request.dtype,
-                _cropped(self.volume, self.roi),
-                self._provenance(facts),
-                self.levels,
-                self.request.ome_zarr,
-            )
+            spec = self.plan.spec(facts)
             with open_map(place.data, spec, resume=header is not None) as output:
                 with storing(self.request.target):
                     if header is None:
-                        ledger = Ledger.begin(place.ledger, Header(self._fingerprint(), facts))
+                        ledger = Ledger.begin(place.ledger, Header(self.plan.fingerprint(), facts))
                     else:
                         ledger = Ledger(place.ledger)
                 with ledger:
@@ -197,15 +136,15 @@ class _Run:
             header = None
         if header is None:
             return None
-        differing = differences(header.fingerprint, self._fingerprint())
+        differing = differences(header.fingerprint, self.plan.fingerprint())
         if not differing:
             return header
         if self.request.overwrite:
             self.reporter.warn(f"an unfinished run of {self.request.target} with other arguments was removed")
             return None
         raise OutputError(
-            f"{self.request.target} was begun by a run that differs: {'; '.join(differing)}; give the same arguments "
-            "to go on with it, or --overwrite to start over"
+            f"{self.request.target} was begun by a run that differs: {'; '.join(differing)}; "
+            "give the same arguments to go on with it, or --overwrite to start over"
         )
 
     def _intensity(self, header: Header | None) -> tuple[Intensity, dict[str, Any]]:
@@ -216,9 +155,9 @@ class _Run:
         if self.request.intensity is not None:
             given = self.request.intensity
             return given, {"intensity": [given.mean, given.std], "statistics": {"rule": "given"}}
-        z, y, x = self.seen.shape
+        z, y, x = self.plan.seen.shape
         with self.reporter.bar("measuring", z * y * x) as advance:
-            statistics = measure(self.seen, advance)
+            statistics = measure(self.plan.seen, advance)
         found = statistics.intensity
         self.reporter.say(f"intensity of the whole volume: mean {found.mean:.4g}, standard deviation {found.std:.4g}")
         for box in statistics.record.get("unreadable", ()):
@@ -226,34 +165,36 @@ class _Run:
         return found, {"intensity": [found.mean, found.std], "statistics": statistics.record}
 
     def _computation(self, intensity: Intensity) -> Computation:
+        plan, fill = self.plan, self.request.fill
         computation: Computation
-        if self.scale is None:
-            computation = self.predictor.bind(self.seen, intensity, self.request.fill)
+        if plan.scale is None:
+            computation = plan.predictor.bind(plan.seen, intensity, fill)
         else:
-            rescaled = Rescaled(self.seen, self.scale)
-            computation = RescaledComputation(self.predictor.bind(rescaled, intensity, self.request.fill), rescaled)
-        return computation if self.mask is None else Masked(computation, self.mask, self.request.fill or 0.0)
+            rescaled = Rescaled(plan.seen, plan.scale)
+            computation = RescaledComputation(plan.predictor.bind(rescaled, intensity, fill), rescaled)
+        return computation if plan.mask is None else Masked(computation, plan.mask, fill or 0.0)
 
     def _map(self, output: Output, ledger: Ledger, intensity: Intensity) -> MapReport:
         """Compute and store what is not done yet."""
-        target, dtype = self.request.target, self.request.dtype
-        work = MapWork(target, output, ledger, 0, dtype, self._computation(intensity), self.tiling, self.roi.start)
+        tiling, roi = self.plan.tiling, self.plan.roi
+        computation = self._computation(intensity)
+        work = MapWork(self.request.target, output, ledger, 0, self.request.dtype, computation, tiling, roi.start)
         resumed = ledger.count()
-        done = sum(box.voxels for n, box in enumerate(self.tiling.grid) if ledger.done(0, n)) if resumed else 0
+        done = sum(box.voxels for n, box in enumerate(tiling.grid) if ledger.done(0, n)) if resumed else 0
         if resumed:
             self.reporter.say(
-                f"{resumed} of {len(self.tiling.grid)} blocks were stored by an earlier run; going on from there"
+                f"{resumed} of {len(tiling.grid)} blocks were stored by an earlier run; going on from there"
             )
         waiting = Waiting()
-        with self.reporter.bar("predicting", self.roi.voxels, waiting, done) as advance:
-            pipeline = Pipeline(work, workers=self.predictor.workers, advance=advance, waiting=waiting)
-            tally = pipeline.run(work.blocks(self.tiling.grid))
+        with self.reporter.bar("predicting", roi.voxels, waiting, done) as advance:
+            pipeline = Pipeline(work, workers=self.plan.predictor.workers, advance=advance, waiting=waiting)
+            tally = pipeline.run(work.blocks(tiling.grid))
         missing = tuple(sorted(work.missing_blocks, key=lambda block: block.number))
         if self.request.fill_missing is not None:
             for block in missing:
                 work.fill(block, self.request.fill_missing)
         return MapReport(
-            voxels=self.roi.voxels - done - sum(block.box.voxels for block in missing),
+            voxels=roi.voxels - done - sum(block.box.voxels for block in missing),
             seconds=0.0,
             blocks_done=tally.stored - tally.skipped,
             blocks_resumed=resumed,
@@ -287,87 +228,11 @@ class _Run:
                 if begun or not before:
                     place.discard()
                 raise
-            kept = f"{stored} of {len(self.tiling.grid)} blocks are stored, and the same command goes on from there"
+            kept = (
+                f"{stored} of {len(self.plan.tiling.grid)} blocks are stored, and the same command goes on from there"
+            )
             if isinstance(error, KeyboardInterrupt):
                 raise InterruptedRunError(f"interrupted; {kept}") from None
             if isinstance(error, EmboundaryError):
                 error.args = (f"{error}; {kept}",)
             raise
-
-    def _fingerprint(self) -> dict[str, Any]:
-        """Everything that decides about OUTPUT's bytes."""
-        request = self.request
-        given = request.intensity
-        return {
-            "emboundary": version("emboundary"),
-            **self.predictor.identity(),
-            "input": self.volume.identity(),
-            "intensity": "measured" if given is None else [given.mean, given.std],
-            "roi": str(self.roi),
-            "dtype": request.dtype,
-            "tile": list(self.tiling.tile),
-            "block": list(self.tiling.block),
-            "levels": [
-                [list(level.shape), list(level.chunk), level.shard and list(level.shard)] for level in self.levels
-            ],
-            "format": f"ome-zarr {request.ome_zarr}" if request.target.suffix == ".zarr" else request.target.suffix,
-            "clahe": self.seen.parameters() if isinstance(self.seen, Clahe) else None,
-            "rescale": None if self.scale is None else list(self.scale),
-            "mask": None if self.mask is None else self.mask.identity(),
-            "fill": request.fill,
-        }
-
-    def _provenance(self, facts: dict[str, Any]) -> dict[str, Any]:
-        """How the map was made, as it is stored with it; what was not asked for is left out."""
-        request = self.request
-        asked = {
-            "clahe": self.seen.parameters() if isinstance(self.seen, Clahe) else None,
-            "rescale": None if self.scale is None else list(self.scale),
-            "mask": request.mask,
-            "fill": request.fill,
-        }
-        return {
-            "emboundary_version": version("emboundary"),
-            "content": "boundary probability; uint8 stores round(255 p)",
-            **self.predictor.provenance(),
-            "input": request.source,
-            "roi": str(self.roi),
-            "tile": list(self.tiling.tile),
-            "block": list(self.tiling.block),
-            **facts,
-            **{name: value for name, value in asked.items() if value is not None},
-        }
-
-
-def _scale(request: MapRequest, predictor: Predictor, volume: Volume, reporter: Reporter) -> tuple[float, float] | None:
-    """Pixels that the network sees for one of the volume, along (y, x); None: it sees the volume as it is.
-
-    Raises:
-        UsageError: resampling of a volume whose voxel size is unknown.
-    """
-    if request.rescale:
-        if volume.voxel_size_nm is None:
-            raise UsageError(
-                f"rescale needs the voxel size of {request.source}, but it says none; give --voxel-size Z,Y,X in nm"
-            )
-        factors = voxel_size.factors(volume.voxel_size_nm, predictor.trained_voxel_sizes_nm)
-        reporter.say(f"resampled for the network by {factors[0]:.4g} along y and {factors[1]:.4g} along x")
-        return factors
-    mismatch = voxel_size.mismatch(volume.voxel_size_nm, predictor.trained_voxel_sizes_nm)
-    if mismatch is not None:
-        reporter.warn(str(mismatch))
-    return None
-
-
-def _levels(request: MapRequest, roi: Box, axes: SpaceAxes) -> tuple[Level, ...]:
-    """How OUTPUT is laid out, as asked for, or as suits viewers and file systems."""
-    chunk = request.chunk or default_chunk(roi.shape, axes)
-    shard = request.shard
-    if shard is None and request.ome_zarr == "0.5":
-        shard = default_shard(roi.shape, chunk)
-    return plan_levels(roi.shape, axes, chunk, shard, pyramid=request.pyramid)
-
-
-def _cropped(volume: Volume, roi: Box) -> SpaceAxes:
-    z, y, x = (axis.cropped(start) for axis, start in zip(volume.axes, roi.start, strict=True))
-    return z, y, x
