@@ -9,8 +9,8 @@ from emboundary.model.geometry import Triple
 from emboundary.service.errors import EmboundaryError, OutputError, UsageError, first_line
 from emboundary.service.probabilities import Dtype
 from emboundary.service.volumes.hdf5_output import Hdf5Output
-from emboundary.service.volumes.output import MapSpec, Output, damaged
-from emboundary.service.volumes.place import clear_published, final_path
+from emboundary.service.volumes.output import MapSpec, Output, damaged, sync_all
+from emboundary.service.volumes.place import clear_published, final_path, storing
 from emboundary.service.volumes.png_output import PngOutput
 from emboundary.service.volumes.tiff_output import TiffOutput
 from emboundary.service.volumes.zarr_output import ZarrOutput
@@ -80,5 +80,6 @@ def open_map(data: Path, spec: MapSpec, *, resume: bool) -> Output:
             raise
         raise OutputError(damaged(final_path(data), data, first_line(error))) from error
     if not resume:
-        output.flush()  # whoever then notes that there is a map is right, whatever happens
+        with storing(final_path(data)):
+            sync_all(data.parent)  # whoever then notes that there is a map is right, whatever happens
     return output
