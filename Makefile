@@ -33,6 +33,7 @@ campaign: $(TESTING)/installed $(if $(DATA),$(CONTENDERS)/installed)
 ifdef DATA
 	$(TESTING)/bin/python $(BENCHMARKS)/pipeline.py --data $(DATA)
 	$(TESTING)/bin/python $(BENCHMARKS)/copying.py --data $(DATA)
+	$(TESTING)/bin/python $(BENCHMARKS)/codecs.py --data $(DATA)
 	$(CONTENDERS)/bin/python $(BENCHMARKS)/contenders.py --data $(DATA)
 endif
 	$(TESTING)/bin/python $(BENCHMARKS)/tables.py

@@ -104,7 +104,7 @@ def sweep(data: Path) -> None:
 
 
 def _compressor(spec: MapSpec) -> Any:
-    """What stores boundary maps small and fast (docs/volumes.md): zstd, its bits transposed for floats.
+    """What stores boundary maps small and fast (docs/benchmarks): zstd, its bits transposed for floats.
 
     A checksum makes readers notice damage; readers of Zarr v2 that are older than the option would refuse it.
     """
