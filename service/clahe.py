@@ -121,7 +121,7 @@ class Clahe:
         result = np.empty_like(slab)
         equaliser = self._cv2.createCLAHE(self._clip_limit, self._tiles[::-1])  # one is not for several threads
         for section, equalised in zip(slab, result, strict=True):
-            equalised[:] = equaliser.apply(np.ascontiguousarray(section))
+            equaliser.apply(np.ascontiguousarray(section), equalised)
             fill = fill_mask(section[None], self.fill_value)
             if fill is not None:
                 equalised[fill[0]] = self.fill_value

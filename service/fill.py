@@ -45,6 +45,8 @@ def fill_mask(block: NDArray[Any], fill: float) -> NDArray[np.bool_] | None:
     """
     z, y, x = block.shape
     equal: NDArray[np.bool_] = np.equal(block, fill).reshape(z * y, x)
+    if equal.all():
+        return equal.reshape(block.shape)
     last = x if x % PIECE == 0 else max(0, (whole_pieces(x) - 1) // PIECE * PIECE)
     parts = [(slice(0, last), PIECE), (slice(last, x), x - last)]
     found = [

@@ -195,7 +195,7 @@ class _Survey:
         assert summary is not None
         unreadable = self._scanner.unreadable
         return Statistics(
-            _intensity(summary),
+            _intensity(summary, record.get("cells")),
             record
             | {
                 "voxels": summary.count,
@@ -228,9 +228,13 @@ def refuse_non_finite(block: NDArray[Any], start: Triple) -> None:
         )
 
 
-def _intensity(summary: Summary) -> Intensity:
+def _intensity(summary: Summary, cells: int | None) -> Intensity:
     if summary.low == summary.high:
-        raise _constant(summary.low)
+        seen = "every voxel" if cells is None else f"every voxel of {cells} cells that were sampled"
+        raise InputError(
+            f"the volume is constant: {seen} is {summary.low:g}, so there is no contrast to normalise by; check that "
+            "it is the right volume, or give --intensity MEAN,STD"
+        )
     if not math.isfinite(summary.std) or summary.std == 0:
         raise InputError(
             f"the volume's values run from {summary.low:g} to {summary.high:g}, for which float64 gives no usable "
@@ -242,10 +246,3 @@ def _intensity(summary: Summary) -> Intensity:
 def _listed(boxes: list[Box]) -> list[str]:
     more = len(boxes) - _LISTED_BOXES
     return [str(box) for box in boxes[:_LISTED_BOXES]] + ([f"and {more} more"] if more > 0 else [])
-
-
-def _constant(value: float) -> InputError:
-    return InputError(
-        f"the volume is constant: every voxel is {value:g}, so there is no contrast to normalise by; check that it "
-        "is the right volume, or give --intensity MEAN,STD"
-    )

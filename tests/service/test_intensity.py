@@ -3,16 +3,19 @@ from __future__ import annotations
 import json
 import math
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from emboundary.service.errors import InputError, NonFiniteError, UsageError
 from emboundary.service.intensity import Intensity, measure
+from emboundary.service.volumes import open_volume
 
 
 def exact(array: NDArray[Any]) -> tuple[float, float]:
@@ -196,6 +199,31 @@ def test_a_volume_of_which_nothing_can_be_read_is_refused_with_its_own_reason() 
     assert len(volume.read) < 30
 
 
+def test_a_damaged_chunk_on_disk_is_left_out(tmp_path: Path) -> None:
+    array = tissue(8, 64, 512)
+    stored = zarr.create_array(tmp_path / "in.zarr", shape=array.shape, chunks=(4, 32, 256), dtype=array.dtype)
+    stored[:] = array
+    [chunk] = (tmp_path / "in.zarr").glob("c/1/0/1")
+    chunk.write_bytes(chunk.read_bytes()[:40])
+    with open_volume(tmp_path / "in.zarr", axes="zyx") as volume:
+        found = measure(volume)
+    kept = np.ones(array.shape, np.bool_)
+    kept[4:, :32, 256:] = False
+    assert found.record["unreadable"] == ["4:8,0:32,256:512"]
+    assert found.intensity.mean == exact(array[kept])[0]
+
+
+def test_a_value_that_is_not_finite_is_no_damage(tmp_path: Path) -> None:
+    array = tissue(8, 64, 512).astype(np.float32)
+    array[5, 6, 7] = np.nan
+    zarr.create_array(tmp_path / "in.zarr", data=array, chunks=(4, 32, 256))
+    with (
+        open_volume(tmp_path / "in.zarr", axes="zyx") as volume,
+        pytest.raises(NonFiniteError, match=r"holds nan at voxel \(z, y, x\) = \(5, 6, 7\)"),
+    ):
+        measure(volume)
+
+
 def test_much_damage_is_listed_in_short() -> None:
     array = tissue(100, 4, 40)
     damaged = np.zeros(array.shape, np.bool_)
@@ -250,6 +278,12 @@ def test_a_sample_goes_on_until_it_has_seen_data() -> None:
     assert found.record["excluded_fill"] > 2 * found.record["voxels"]
     assert found.record["voxels"] >= 1 << 23
     assert found.intensity.mean == pytest.approx(100.5, abs=0.1)
+
+
+@pytest.mark.usefixtures("small_sample")
+def test_a_sample_without_data_is_refused_and_says_what_it_saw() -> None:
+    with pytest.raises(InputError, match="every voxel of 64 cells that were sampled is 0, so there is no contrast"):
+        measure(Endless((1 << 12, 1 << 12, 1 << 12), tissue_from=1 << 13))
 
 
 @pytest.mark.usefixtures("small_sample")
