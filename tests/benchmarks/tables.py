@@ -89,7 +89,7 @@ def copying(found: Result) -> str:
 def memory(found: Result) -> str:
     rows = [
         [
-            f"{row['volume']}, {row['voxels']} voxels",
+            f"{row['volume']}, {row['kind']} voxels",
             f"{row['size']} ({shape(row['shape'])})",
             mb(row["peak_bytes"]),
             f"{row['over_small']:.3f}" if "over_small" in row else "",
