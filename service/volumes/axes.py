@@ -97,6 +97,8 @@ def _calibrated(axis: Axis, size: float) -> Axis:
     factor = _NANOMETRES.get(axis.unit or "")
     # Without a unit of length, the origin is a number of voxels, whatever these are.
     origin = axis.origin * factor if factor is not None else axis.origin / (axis.scale or 1.0) * size
+    if not math.isfinite(origin):
+        origin = 0.0  # the file's numbers are the nonsense that the user mends
     return replace(axis, scale=size, unit="nanometer", origin=origin)
 
 
@@ -189,4 +191,5 @@ def _looks_like_colour(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
 
 
 def _show(names: list[str]) -> str:
-    return ",".join(name or "?" for name in names)
+    # A file may call an axis anything; a message has one line.
+    return ",".join((name if name.isprintable() else repr(name)) or "?" for name in names)

@@ -67,7 +67,7 @@ def list_datasets(file: h5py.File) -> str:
 
     def visit(name: str, item: Any) -> bool | None:
         if isinstance(item, h5py.Dataset):
-            found.append(f"/{name}")
+            found.append(f"/{name}" if name.isprintable() else repr(f"/{name}"))
         return True if len(found) == 8 else None  # enough: a file can hold millions
 
     try:

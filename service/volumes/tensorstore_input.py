@@ -59,13 +59,16 @@ def open_precomputed(where: str, document: bytes) -> Source:
     scales = info.get("scales")
     if not (isinstance(scales, list) and scales and isinstance(scales[0], dict)):
         raise InputError(f"{where} is no Neuroglancer precomputed volume: its info names no scales; mend its metadata")
-    for blocks in scales[0].get("chunk_sizes") or ():
+    sizes = scales[0].get("chunk_sizes")
+    for blocks in sizes if isinstance(sizes, list) else ():
         _refuse_blocks(where, "chunk", blocks)
     source = _open(where, {"driver": "neuroglancer_precomputed", "scale_index": 0}, document)
     resolution = _numbers(scales[0].get("resolution"), 3)
     offset = _numbers(scales[0].get("voxel_offset", [0, 0, 0]), 3)
     if resolution is None or offset is None:
-        raise InputError(f"{where} has no resolution of 3 finite numbers above 0 in its info; mend its metadata")
+        raise InputError(
+            f"{where} has no resolution and voxel offset of 3 finite numbers in its info; mend its metadata"
+        )
     space = [
         Axis(name, size, "nanometer", size * first) for name, size, first in zip("xyz", resolution, offset, strict=True)
     ]

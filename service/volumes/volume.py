@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from emboundary.service.errors import InputError, first_line
 from emboundary.service.intensity import refuse_non_finite
-from emboundary.service.volumes.axes import SpaceAxes, Triple, assign, calibrated
+from emboundary.service.volumes.axes import Axis, SpaceAxes, Triple, assign, calibrated
 from emboundary.service.volumes.bounds import refuse_large, refuse_unaddressable
 from emboundary.service.volumes.source import Key, Source
 from emboundary.service.volumes.storage import is_url
@@ -58,6 +59,8 @@ class Volume:
         self._places = assignment.places
         self.where = source.where
         self.axes: SpaceAxes = assignment.axes if voxel_size_nm is None else calibrated(assignment.axes, voxel_size_nm)
+        for axis in self.axes:
+            _refuse_senseless(source.where, axis)
         self.dtype = array.dtype.newbyteorder("=")
         self.shape: Triple = self._spatial(array.shape)
         self.chunks: Triple = self._spatial(source.chunks)
@@ -133,6 +136,15 @@ class Volume:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _refuse_senseless(where: str, axis: Axis) -> None:
+    known = (1.0 if axis.scale is None else axis.scale, axis.origin)
+    if not (all(math.isfinite(number) for number in known) and known[0] > 0):
+        raise InputError(
+            f"{where} gives axis {axis.name} a voxel size of {axis.scale} and an origin of {axis.origin}; they must be "
+            "finite, the size above 0: mend its metadata, or give --voxel-size"
+        )
 
 
 def _show(key: Key) -> str:

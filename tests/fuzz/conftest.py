@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+SECONDS = 5
 EXAMINE = Path(__file__).with_name("examine.py")
 
 
@@ -22,9 +23,9 @@ def examine() -> Iterator[Callable[..., dict[str, Any]]]:
         assert server.stdout is not None
         asked, answers = server.stdin, server.stdout
 
-        def ask(path: Path, kind: str = "") -> dict[str, Any]:
+        def ask(path: Path, kind: str = "", seconds: float = SECONDS) -> dict[str, Any]:
             kind = kind or path.name.partition("-")[0]
-            request = {"where": f"{path}::/v" if kind == "hdf5" else str(path), "kind": kind}
+            request = {"where": f"{path}::/v" if kind == "hdf5" else str(path), "kind": kind, "seconds": seconds}
             asked.write(json.dumps(request).encode() + b"\n")
             asked.flush()
             found: dict[str, Any] = json.loads(answers.readline())

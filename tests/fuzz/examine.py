@@ -1,9 +1,9 @@
 """Reads damaged volumes, each in a child of its own, so that a crash, a hang or a blow-up is a result like any other.
 
 Run as a program: ``write FOLDER`` writes one sound volume of every format into FOLDER, each by its format's own
-library; ``serve`` reads lines of JSON ``{"where": path, "kind": format}`` on standard input, and answers
-each with a line ``{"outcome": ..., "text": ..., "seconds": ..., "mib": ...}``.  It forks a child per line, before any
-library has started a thread.
+library; ``serve`` reads lines of JSON ``{"where": path, "kind": format, "seconds": limit}`` on standard input, and
+answers each with a line ``{"outcome": ..., "text": ..., "seconds": ..., "mib": ...}``.  It forks a child per line,
+before any library has started a thread.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ from PIL import Image
 from emboundary.service.errors import EmboundaryError
 from emboundary.service.volumes import Volume, open_volume
 
-SECONDS = 5
 # The largest chunk that is accepted has 2 GiB; it stands in memory once encoded, once decoded and once copied.
 ADDRESS_SPACE = 7 << 30
 _WHOLE_VOXELS = 1 << 20
@@ -46,11 +45,11 @@ def main() -> None:
         return
     for line in sys.stdin:
         request = json.loads(line)
-        sys.stdout.write(json.dumps(apart(request["where"], request["kind"])) + "\n")
+        sys.stdout.write(json.dumps(apart(**request)) + "\n")
         sys.stdout.flush()
 
 
-def apart(where: str, kind: str) -> dict[str, Any]:
+def apart(where: str, kind: str, seconds: float) -> dict[str, Any]:
     """Examine a volume in a child with limits; a child that does not answer was killed, and by what is the outcome."""
     receive, send = os.pipe()
     start = time.monotonic()
@@ -65,7 +64,7 @@ def apart(where: str, kind: str) -> dict[str, Any]:
         os.write(send, json.dumps(outcome).encode()[:60_000])
         os._exit(0)
     os.close(send)
-    answered, _, _ = select.select([receive], [], [], SECONDS)
+    answered, _, _ = select.select([receive], [], [], seconds)
     if not answered:
         os.kill(child, signal.SIGKILL)
     answer = b""
@@ -75,7 +74,7 @@ def apart(where: str, kind: str) -> dict[str, Any]:
     _, status, usage = os.wait4(child, 0)
     found = {"seconds": time.monotonic() - start, "mib": usage.ru_maxrss >> 10}
     if not answered:
-        return found | {"outcome": "hang", "text": f"no answer within {SECONDS} s"}
+        return found | {"outcome": "hang", "text": f"no answer within {seconds} s"}
     if not answer or status != 0:
         return found | {"outcome": "crash", "text": f"status {status}: {answer!r}"}
     outcome, text = json.loads(answer)
@@ -191,7 +190,7 @@ REFERENCES = {
 # What the examination must notice, on request.
 FAULTS = {
     "crash": lambda: os.kill(os.getpid(), signal.SIGSEGV),
-    "hang": lambda: time.sleep(2 * SECONDS),
+    "hang": lambda: time.sleep(60),
     "blow-up": lambda: bytearray(2 * ADDRESS_SPACE),
 }
 

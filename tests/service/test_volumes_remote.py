@@ -173,6 +173,19 @@ def test_a_voxel_size_must_be_three_numbers_above_0(tmp_path: Path, size: tuple[
         open_volume(tmp_path / "a.png", voxel_size_nm=size)
 
 
+@pytest.mark.parametrize("size", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_senseless_size_in_the_file_is_refused_until_one_is_told(tmp_path: Path, size: float) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("raw", data=ARRAY).attrs["element_size_um"] = [size, 1, 1]
+    with pytest.raises(
+        InputError, match=r"gives axis z a voxel size of .*; they must be finite, the size above 0: mend"
+    ):
+        open_volume(f"{tmp_path}/a.h5::/raw")
+    with open_volume(f"{tmp_path}/a.h5::/raw", voxel_size_nm=(50, 4, 4)) as volume:
+        assert volume.voxel_size_nm == (50, 4, 4)
+        assert all(np.isfinite(axis.origin) for axis in volume.axes)
+
+
 def test_a_voxel_size_that_is_told_overrides_the_file(tmp_path: Path) -> None:
     write_plain_tiff(tmp_path / "a.tif")
     with open_volume(tmp_path / "a.tif", voxel_size_nm=(30, 8, 9)) as volume:

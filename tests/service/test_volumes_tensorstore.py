@@ -190,6 +190,17 @@ def test_damaged_metadata_are_refused(tmp_path: Path, name: str, content: str) -
         open_volume(tmp_path)
 
 
+@pytest.mark.parametrize("hostile", [-1, None, "x", [-1, 0], [[0, 0, 0]], {}])
+@pytest.mark.parametrize("key", ["chunk_sizes", "resolution", "size", "voxel_offset"])
+def test_senseless_precomputed_metadata_are_refused(tmp_path: Path, key: str, hostile: Any) -> None:
+    write_precomputed(tmp_path, ARRAY[None])
+    info = json.loads((tmp_path / "info").read_text())
+    info["scales"][0][key] = hostile
+    (tmp_path / "info").write_text(json.dumps(info))
+    with pytest.raises(InputError, match=r"mend its metadata"):
+        open_volume(tmp_path)
+
+
 def test_blocks_beyond_memory_are_refused(tmp_path: Path) -> None:
     write_n5(tmp_path / "v.n5", ARRAY, blockSize=[1 << 20, 1 << 20, 1])
     with pytest.raises(
