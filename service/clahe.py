@@ -23,7 +23,7 @@ from emboundary.service.errors import UsageError
 from emboundary.service.fill import fill_mask, fill_value
 from emboundary.service.volumes.axes import SpaceAxes
 
-# A section needs some six times its size while it is equalised.
+# A section needs up to four times its size while it is equalised.
 _SECTION_BYTES = 1 << 28
 _KEPT_BYTES = 1 << 30
 
