@@ -23,6 +23,8 @@ from emboundary.service.volumes.tiff_axes import read_axes
 from emboundary.service.volumes.tiff_images import refuse_large_image
 
 _CACHE_BYTES = 1 << 28
+# Reading this much of a row in vain is faster than asking for every row alone.
+_READ_OVER_BYTES = 1 << 14
 # Compressions whose decoder needs tables that stand outside the segment.
 _JPEG = frozenset({6, 7, 33007, 34892})
 
@@ -130,11 +132,6 @@ class _Bytes:
         """
         if self._number is not None:
             content = os.pread(self._number, count, offset)
-            while 0 < len(content) < count:  # one call reads at most 2 GiB
-                more = os.pread(self._number, count - len(content), offset + len(content))
-                if not more:
-                    break
-                content += more
         else:
             with self._lock:
                 self._handle.seek(offset)
@@ -142,6 +139,22 @@ class _Bytes:
         if len(content) != count:
             raise EOFError(f"the file ends {count - len(content)} bytes before the end of a part at byte {offset}")
         return content
+
+    def read_into(self, target: NDArray[Any], offset: int) -> None:
+        """Fill a contiguous array.
+
+        Raises:
+            EOFError: the file ends before.
+        """
+        view = memoryview(target.reshape(-1).view(np.uint8))
+        if self._number is None:
+            view[:] = self.read(offset, len(view))
+            return
+        while len(view):
+            got = os.preadv(self._number, [view], offset)  # at most 2 GiB
+            if not got:
+                raise EOFError(f"the file ends {len(view)} bytes before the end of a part at byte {offset}")
+            view, offset = view[got:], offset + got
 
 
 class _Piece:
@@ -158,20 +171,26 @@ class _Piece:
         rows, columns = (_range(part, n) for part, n in zip(key[-2:], self.shape[-2:], strict=True))
         numbers, outer = self._number[key[:-2]]
         out = np.empty((len(numbers), len(rows), len(columns)), dtype=self.dtype)
-        high, wide = self.shape[-2:]
-        # Whole rows in one read, unless most of them would be read in vain.
-        together = len(rows) if len(columns) * 4 > wide else 1
+        wide = self.shape[-1]
         if not out.size:
             return out.reshape(*outer, len(rows), len(columns))
-        for image, number in zip(out, numbers, strict=True):
-            for first in range(0, len(rows), together):
-                start = (number * high + rows.start + first) * wide
-                count = len(columns) if together == 1 else together * wide
-                start += columns.start if together == 1 else 0
-                content = self._file.read(self._offset + start * self.dtype.itemsize, count * self.dtype.itemsize)
-                part = np.frombuffer(content, self.dtype).reshape(together, -1)
-                image[first : first + together] = part if together == 1 else part[:, columns.start : columns.stop]
+        if len(columns) == wide:
+            for image, number in zip(out, numbers, strict=True):
+                self._file.read_into(image, self._place(number, rows.start, 0))
+        elif (wide - len(columns)) * self.dtype.itemsize <= _READ_OVER_BYTES:
+            whole = np.empty((len(rows), wide), self.dtype)
+            for image, number in zip(out, numbers, strict=True):
+                self._file.read_into(whole, self._place(number, rows.start, 0))
+                image[...] = whole[:, columns.start : columns.stop]
+        else:
+            for image, number in zip(out, numbers, strict=True):
+                for target, row in zip(image, rows, strict=True):
+                    self._file.read_into(target, self._place(number, row, columns.start))
         return out.reshape(*outer, len(rows), len(columns))
+
+    def _place(self, number: int, row: int, column: int) -> int:
+        high, wide = self.shape[-2:]
+        return self._offset + ((number * high + row) * wide + column) * self.dtype.itemsize
 
 
 class _Numbers:

@@ -106,7 +106,8 @@ class _BoundedStore(LocalStore):
                     raise ValueError(
                         f"{path} has a part of {show_bytes(stop - start)} that stands for {show_bytes(most)} at most"
                     )
-                file.seek(start)
+                if start:
+                    file.seek(start)
                 content = file.read(stop - start)
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return None

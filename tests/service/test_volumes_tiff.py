@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -188,3 +189,29 @@ def test_images_of_different_shapes_are_refused(tmp_path: Path) -> None:
         writer.write(ARRAY[0, :40], metadata=None)
     with pytest.raises(InputError, match=r"holds 2 images of shapes \(75, 91\), \(40, 91\); store one stack per file"):
         open_volume(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("columns", [slice(0, 30_000), slice(100, 29_000), slice(29_990, 30_000)])
+def test_parts_of_wide_pages(tmp_path: Path, columns: slice) -> None:
+    array = np.random.default_rng(0).integers(0, 1 << 16, (3, 5, 30_000), dtype=np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="minisblack", byteorder=">")
+    with open_volume(tmp_path / "a.tif") as volume:
+        np.testing.assert_array_equal(volume[1:3, 2:5, columns], array[1:3, 2:5, columns])
+        assert volume[1:1, 2:5, columns].size == 0
+
+
+def test_a_stack_that_shrinks_while_it_is_read_is_refused(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", ARRAY, photometric="minisblack")
+    with open_volume(tmp_path / "a.tif") as volume:
+        with (tmp_path / "a.tif").open("r+b") as file:
+            file.truncate(5000)
+        with pytest.raises(InputError, match=r"cannot be read at 1:4,.*: the file ends \d+ bytes before the end of a"):
+            volume[PART]
+
+
+def test_threads_read_a_stack_at_once(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", ARRAY, compression="zlib", rowsperstrip=8, photometric="minisblack")
+    with open_volume(tmp_path / "a.tif") as volume, ThreadPoolExecutor(4) as pool:
+        parts = [(slice(z, z + 1), slice(y, y + 20), slice(0, 91)) for z in range(6) for y in range(0, 55, 5)] * 4
+        for part, block in zip(parts, pool.map(volume.__getitem__, parts), strict=True):
+            np.testing.assert_array_equal(block, ARRAY[part])
