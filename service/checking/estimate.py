@@ -20,23 +20,25 @@ _CONTAINER = Path("/sys/fs/cgroup/memory.max")
 
 # A tile's time is measured on a smaller one first, which also takes the cost of the first run of all.
 _PROBE = 128
+# Sections go through the network together up to this many pixels.
+_BATCH_PIXELS = 1 << 20
 # What a run holds beside the network: blocks being filled, waiting and being stored; tiles being read, waiting, and one
-# being computed.
-_BLOCKS, _TILES = 3, 5
+# being computed; and what codecs and threads took at most in runs of the bundled models.
+_BLOCKS, _TILES, _BESIDE_BYTES = 3, 5, 1 << 28
 
 
 @dataclass(frozen=True)
 class TilePass:
-    """One pass of the network over a tile of one section.
+    """One pass of the network over a tile.
 
     Attributes:
-        write: shape (y, x) of what it gave, in voxels.
+        write: shape (z, y, x) of what it gave, in voxels.
         pixels: that the network saw, the halo included.
         seconds: it took, once warm.
         memory_bytes: largest resident memory of this process until then, scaled to the tile that was asked for.
     """
 
-    write: tuple[int, int]
+    write: Triple
     pixels: int
     seconds: float
     memory_bytes: int
@@ -80,29 +82,29 @@ def time_tile(
     volume: Readable,
     region: Box,
     centre: Triple,
-    tile: tuple[int, int],
+    tile: Triple,
     intensity: Intensity,
     *,
     tta: bool,
     clock: Callable[[], float],
     seconds: float,
 ) -> TilePass:
-    """Run one tile, or the largest part of it that takes no longer than ``seconds`` as a smaller one lets expect.
+    """Run a tile as far as sections go together, or less if a small part lets expect more than ``seconds``.
 
     Args:
         engine: the network.
         volume: array-like (z, y, x).
         region: the box to be mapped; the tile lies inside.
         centre: (z, y, x) of the tile, moved where it would leave the region.
-        tile: its sides (y, x), in voxels.
+        tile: its shape (z, y, x), in voxels.
         intensity: statistics of the whole volume.
         tta: mean over the 8 rotations and flips.
         clock: seconds from any origin.
         seconds: that the pass may take.
     """
 
-    def part(side: int) -> Box:
-        return _around(region, centre, (min(side, tile[0]), min(side, tile[1])))
+    def part(side: int, depth: int = 1) -> Box:
+        return _around(region, centre, (depth, min(side, tile[1]), min(side, tile[2])))
 
     def run(box: Box) -> tuple[Box, float]:
         began = clock()
@@ -112,20 +114,23 @@ def time_tile(
     def seen(box: Box) -> int:
         return math.prod(engine.footprint.read_box(box).shape)
 
-    side = max(tile)
-    whole = seen(part(side))
+    side = max(tile[1:])
+    together = max(1, min(tile[0], _BATCH_PIXELS // seen(part(side))))
+    whole = seen(part(side, together))
     first, took = run(part(_PROBE))
     if took < seconds / 4:  # it may have been the first run of all
         first, took = run(part(_PROBE))
-    while side > _PROBE and took * seen(part(side)) / seen(first) > seconds:
+    if took * whole / seen(first) > seconds:
+        together = 1
+    while side > _PROBE and took * seen(part(side, together)) / seen(first) > seconds:
         side = side * 3 // 4
     before = _resident("VmRSS")
-    box, took = run(part(side))
+    box, took = run(part(side, together))
     if took < seconds / 2:
         box, took = min((box, took), run(box), key=lambda one: one[1])
     peak = _resident("VmHWM")
     memory = before + round(max(0, peak - before) * whole / seen(box))
-    return TilePass((box.shape[1], box.shape[2]), seen(box), took, max(peak, memory))
+    return TilePass(box.shape, seen(box), took, max(peak, memory))
 
 
 def estimate(
@@ -157,7 +162,7 @@ def estimate(
         read_pixels(tiling, footprint) / one.pixels_per_second,
         math.prod(tiling.shape) / read_voxels_per_second,
         measured_voxels / read_voxels_per_second,
-        one.memory_bytes + _BLOCKS * block + _TILES * tile,
+        one.memory_bytes + _BLOCKS * block + _TILES * tile + _BESIDE_BYTES,
         free_memory(),
         output_bytes,
     )
@@ -187,10 +192,10 @@ def free_memory() -> int | None:
         return free
 
 
-def _around(region: Box, centre: Triple, sides: tuple[int, int]) -> Box:
-    """A box (y, x) of one section around a place, as far as the region reaches."""
-    start, stop = [centre[0]], [centre[0] + 1]
-    for middle, side, low, high in zip(centre[1:], sides, region.start[1:], region.stop[1:], strict=True):
+def _around(region: Box, centre: Triple, shape: Triple) -> Box:
+    """A box of a shape around a place, as far as the region reaches."""
+    start, stop = [], []
+    for middle, side, low, high in zip(centre, shape, region.start, region.stop, strict=True):
         length = min(side, high - low)
         start.append(min(max(low, middle - length // 2), high - length))
         stop.append(start[-1] + length)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -138,30 +139,36 @@ class _Check:
                 self.faults += [f"{self._volume.where} cannot be read at {box}" for box in unreadable]
                 return statistics.intensity, "of the whole volume"
             except InputError as error:
-                self.faults.append(str(error))
+                self._note(error)
         values = np.concatenate([place.values for place in sample.places])
         basis = f"of a sample of {mega(values.size)}voxel (a run measures more, and passes over the fill value)"
         return measure(values).intensity, basis
 
     def _tile_pass(self, sample: Sample, intensity: Intensity) -> TilePass:
-        """One tile around the first place around which a whole one can be read."""
+        """One tile around the first place around which a whole one can be read, or else one section of it."""
         self._reporter.say("running one tile")
-        for place in sample.places:
+        _, y, x = self._tiling.tile
+        for tile, place in product((self._tiling.tile, (1, y, x)), sample.places):
             try:
                 return time_tile(
                     self._engine,
                     self._volume,
                     self._roi,
                     place.centre,
-                    self._tiling.tile[1:],
+                    tile,
                     intensity,
                     tta=self._request.tta,
                     clock=self._clock,
                     seconds=_TILE * self._request.seconds,
                 )
             except InputError as error:
-                self.faults.append(str(error))
+                self._note(error)
         raise InputError(self.faults[-1])
+
+    def _note(self, error: InputError) -> None:
+        """Keep a fault, once."""
+        if str(error) not in self.faults:
+            self.faults.append(str(error))
 
     def _laws(self, sample: Sample, intensity: Intensity, one: TilePass) -> tuple[Law, Law]:
         """Seams and symmetry on one place after another, while there is time for another; on one at least."""
@@ -178,7 +185,7 @@ class _Check:
             try:
                 seams.append(seam_error(engine, self._volume, _part(place, side), intensity, tta=tta))
             except InputError as error:  # the place can be read, what lies around it cannot
-                self.faults.append(str(error))
+                self._note(error)
                 continue
             values = turnable(place.values, engine.footprint, min(side, _SYMMETRY_SIDE))
             if values is not None:

@@ -327,7 +327,7 @@ def lap(engine: Laps, seconds: float) -> costs.TilePass:
         noise(4, 1000, 1000),
         region,
         (3, 990, 20),
-        (900, 1100),
+        (5, 900, 1100),
         UNIT,
         tta=False,
         clock=engine.clock,
@@ -337,9 +337,24 @@ def lap(engine: Laps, seconds: float) -> costs.TilePass:
 
 def test_a_tile_is_timed_warm_and_inside_the_region() -> None:
     one = lap(Laps(warm_up=1.0), 10)
-    assert one.write == (900, 790)
+    assert one.write == (1, 900, 790)
     assert one.pixels_per_second == pytest.approx(1e6)
     assert one.memory_bytes > 1 << 20
+
+
+def test_small_tiles_are_timed_as_many_sections_together_as_a_run_gives() -> None:
+    one = time_tile(
+        Laps(),
+        noise(40, 300, 300),
+        Box((0, 0, 0), (40, 300, 300)),
+        (39, 150, 150),
+        (16, 300, 300),
+        UNIT,
+        tta=False,
+        clock=Laps().clock,
+        seconds=10,
+    )
+    assert one.write == ((1 << 20) // (300 + 16) ** 2, 300, 300)
 
 
 def test_a_slow_model_is_timed_on_a_part_of_a_tile() -> None:
@@ -351,7 +366,7 @@ def test_a_slow_model_is_timed_on_a_part_of_a_tile() -> None:
 
 
 def test_places_are_as_large_as_the_time_allows() -> None:
-    one = costs.TilePass((100, 100), 1_000_000, 1.0, 0)  # a million pixels per second
+    one = costs.TilePass((1, 100, 100), 1_000_000, 1.0, 0)  # a million pixels per second
     sides = [affordable_side(FOOTPRINT, one, seconds, 1) for seconds in (10, 3, 1, 0.3, 0)]
     assert sides == [512, 256, 128, 64, 32]
     assert affordable_side(FOOTPRINT, one, 10, 8) == affordable_side(FOOTPRINT, one, 10 / 8, 1) == 128
