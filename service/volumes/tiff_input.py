@@ -146,7 +146,8 @@ class _Bytes:
         Raises:
             EOFError: the file ends before.
         """
-        view = memoryview(target.reshape(-1).view(np.uint8))
+        assert target.flags.c_contiguous  # or the bytes would fill a copy
+        view = target.reshape(-1).view(np.uint8).data
         if self._number is None:
             view[:] = self.read(offset, len(view))
             return

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from emboundary.service.errors import InputError, UsageError
-from emboundary.service.volumes.axes import Axis, assign, canonical_unit
+from emboundary.service.volumes.axes import Axis, assign, calibrated, canonical_unit
 
 U8 = np.dtype("uint8")
 
@@ -101,3 +101,36 @@ def test_voxel_sizes_are_in_nanometres_or_unknown() -> None:
 def test_cropping_moves_the_origin_by_voxels() -> None:
     assert Axis("z", 50.0, "nanometer", 100.0).cropped(3).origin == 250.0
     assert Axis("z").cropped(3).origin == 3.0
+
+
+@pytest.mark.parametrize(
+    ("shape", "letters"),
+    [
+        ((1, 5, 20, 30), "czyx"),
+        ((5, 1, 20, 30), "zcyx"),
+        ((5, 20, 30, 1), "zyxc"),
+        ((2, 5, 20, 30), "czyx"),
+        ((1, 1, 5, 20, 30), "tczyx"),
+    ],
+)
+def test_axes_without_names_are_refused_with_the_command_that_is_right(shape: tuple[int, ...], letters: str) -> None:
+    message = rf"--axes {letters}: emboundary predict 'my volume\.h5::/raw' OUTPUT --axes {letters}$"
+    with pytest.raises(InputError, match=message):
+        assign("my volume.h5::/raw", shape, U8, (Axis(),) * len(shape), None)
+    if 1 in shape:
+        assert assign("v", shape, U8, (Axis(),) * len(shape), letters).places is not None
+
+
+@pytest.mark.parametrize(
+    ("axis", "origin"),
+    [
+        (Axis("z", 0.05, "micrometer", 1.0), 1000.0),
+        (Axis("z", 2.0, "pixel", 10.0), 250.0),
+        (Axis("z", None, None, 3.0), 150.0),
+        (Axis("z", float("nan"), None, 3.0), 0.0),
+    ],
+)
+def test_a_voxel_size_that_is_told_keeps_the_place(axis: Axis, origin: float) -> None:
+    z, y, _ = calibrated((axis, Axis("y"), Axis("x")), (50, 4, 4))
+    assert (z.scale, z.unit, z.origin) == (50.0, "nanometer", pytest.approx(origin))
+    assert (y.voxel_size_nm, y.origin) == (4.0, 0.0)
