@@ -174,7 +174,7 @@ class _Check:
         """Seams and symmetry on one place after another, while there is time for another; on one at least."""
         self._reporter.say(f"measuring seams and symmetry on up to {_LAW_PLACES} places")
         engine, tta = self._engine, self._request.tta
-        side = affordable_side(engine.footprint, one, self._deadline - self._clock(), 8 if tta else 1)
+        side = affordable_side(engine.footprint, one, self._deadline - self._clock())
         seams: list[float] = []
         turned: list[float] = []
         took = 0.0
@@ -221,7 +221,7 @@ class _Check:
         )
 
 
-def affordable_side(footprint: Footprint, one: TilePass, seconds: float, passes: int) -> int:
+def affordable_side(footprint: Footprint, one: TilePass, seconds: float) -> int:
     """The largest side at which a third of the time is enough for one place."""
     halo = footprint.halo[1]
 
@@ -229,7 +229,7 @@ def affordable_side(footprint: Footprint, one: TilePass, seconds: float, passes:
         turned = min(side, _SYMMETRY_SIDE)
         return (side + 2 * halo) ** 2 + 9 * (side // 3 + 2 * halo) ** 2 + 8 * (turned + 2 * halo) ** 2
 
-    affordable = (side for side in _SIDES if passes * pixels(side) / one.pixels_per_second <= seconds / 3)
+    affordable = (side for side in _SIDES if pixels(side) / one.pixels_per_second <= seconds / 3)
     return next(affordable, _SIDES[-1])
 
 
