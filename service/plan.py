@@ -88,7 +88,7 @@ class Plan:
         )
         mask = None
         if request.mask is not None:
-            mask = opened.enter_context(open_volume(request.mask))
+            mask = opened.enter_context(open_volume(request.mask, labels=True))
             if mask.shape != volume.shape:
                 raise UsageError(
                     f"mask {request.mask} has shape (z, y, x) = {mask.shape}, INPUT has {volume.shape}; they must be "
@@ -176,6 +176,8 @@ def _levels(request: MapRequest, roi: Box, axes: SpaceAxes) -> tuple[Level, ...]
     """How OUTPUT is laid out, as asked for, or as suits viewers and file systems."""
     chunk = request.chunk or default_chunk(roi.shape, axes)
     shard = request.shard
+    if shard is not None and request.ome_zarr == "0.4":
+        raise UsageError("shard is given, but OME-Zarr 0.4 knows no shards: leave --shard out, or --ome-zarr 0.4")
     if shard is None and request.ome_zarr == "0.5":
         shard = default_shard(roi.shape, chunk)
     return plan_levels(roi.shape, axes, chunk, shard, pyramid=request.pyramid)

@@ -26,7 +26,11 @@ _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def open_volume(
-    where: str | Path, axes: str | None = None, voxel_size_nm: tuple[float, float, float] | None = None
+    where: str | Path,
+    axes: str | None = None,
+    voxel_size_nm: tuple[float, float, float] | None = None,
+    *,
+    labels: bool = False,
 ) -> Volume:
     """Open a volume for reading parts of it.
 
@@ -35,6 +39,7 @@ def open_volume(
             TIFF stack, ``file.h5::/dataset``, a PNG, or a folder with one PNG or TIFF per section.
         axes: the order of the axes where the file does not say it, e.g. ``zyx``; overrides what it says.
         voxel_size_nm: extent of a voxel (z, y, x) in nm; overrides what the file says.
+        labels: whether voxels may be of any whole type, as those of masks and segmentations are.
 
     Raises:
         InputError: missing, unreadable, damaged, or not a volume of grey values.
@@ -42,7 +47,7 @@ def open_volume(
     """
     source = _open(str(where))
     try:
-        return Volume(source, axes, voxel_size_nm)
+        return Volume(source, axes, voxel_size_nm, labels=labels)
     except BaseException:
         source.close()
         raise

@@ -32,6 +32,12 @@ class Volume:
         axes: name, scale, unit and origin of z, y and x, as the file gives them, or with the size that was told.
         fill_value: of voxels that were never written.
 
+    Args:
+        source: the opened file.
+        axes: as ``open_volume`` takes them.
+        voxel_size_nm: as ``open_volume`` takes it.
+        labels: whether voxels may be of any whole type, as those of masks and segmentations are.
+
     Raises:
         UsageError: axes that were told and do not fit, or a voxel size that is not three finite numbers above 0.
         InputError: axes that nobody names, colour, a type that is no grey value, an empty volume, or one whose parts
@@ -39,10 +45,16 @@ class Volume:
     """
 
     def __init__(
-        self, source: Source, axes: str | None = None, voxel_size_nm: tuple[float, float, float] | None = None
+        self,
+        source: Source,
+        axes: str | None = None,
+        voxel_size_nm: tuple[float, float, float] | None = None,
+        *,
+        labels: bool = False,
     ) -> None:
         array = source.array
-        if array.dtype.kind not in "iuf" or array.dtype.newbyteorder("=") not in _DTYPES:
+        grey = array.dtype.kind in "iuf" and array.dtype.newbyteorder("=") in _DTYPES
+        if not (grey or (labels and array.dtype.kind in "biu")):
             raise InputError(
                 f"{source.where} has voxels of type {array.dtype}; it must be one of "
                 f"{', '.join(str(d) for d in _DTYPES)}: convert it"

@@ -535,6 +535,15 @@ def test_a_mask_and_constant_parts_are_skipped_and_recorded(shell: Shell, expect
     assert stored["mask"] == str(shell.folder / "mask.tif")
 
 
+@pytest.mark.parametrize("dtype", ["bool", "uint32", "uint64"])
+def test_masks_may_be_labels_of_any_type(shell: Shell, dtype: str) -> None:
+    mask = np.zeros(SHAPE, dtype)
+    mask[0, 10:30, 5:40] = 1
+    zarr.create_array(shell.folder / "mask.zarr", data=mask)
+    assert shell.predict("in.tif", "out.zarr", "--mask", str(shell.folder / "mask.zarr"))[0] == 0
+    assert (read(shell.folder / "out.zarr")[mask == 0] == 0).all()
+
+
 def test_a_mask_of_another_shape_is_refused(shell: Shell) -> None:
     tifffile.imwrite(shell.folder / "mask.tif", ARRAY[:2], photometric="minisblack")
     line = shell.refused(2, "in.tif", "out.zarr", "--mask", str(shell.folder / "mask.tif"))
@@ -558,6 +567,7 @@ def test_layout_options_are_kept(shell: Shell) -> None:
         (["--chunk", "16,16"], "chunk is '16,16'; it must be Z,Y,X in whole voxels"),
         (["--chunk", "0,16,16"], "chunk is 0,16,16; every extent must be at least 1"),
         (["--shard", "1,20,20", "--chunk", "1,16,16"], "shard is 1,20,20, chunk is 1,16,16"),
+        (["--shard", "1,16,16", "--ome-zarr", "0.4"], "OME-Zarr 0.4 knows no shards: leave --shard out"),
         (["--fill", "2"], "fill is 2; it is a probability and must be between 0 and 1"),
         (["--fill-missing", "-1"], "fill-missing is -1; it is a probability"),
         (["--voxel-size", "4,4"], "voxel size is '4,4'; it must be Z,Y,X in nm"),
