@@ -14,7 +14,7 @@ import numpy as np
 import zarr
 from pydantic import ValidationError
 from yaozarrs import v04, v05
-from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
+from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, SuffixByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from zarr.errors import GroupNotFoundError, NodeNotFoundError
 from zarr.storage import FsspecStore, LocalStore
@@ -51,8 +51,10 @@ def open_zarr(folder: Folder, documents: Mapping[str, bytes]) -> Source:
             node = zarr.open(store, mode="r")
             if isinstance(node, zarr.Array):
                 names = getattr(node.metadata, "dimension_names", None) or [None] * node.ndim
-                return _source(where, store, node, tuple(Axis((name or "").lower()) for name in names), documents)
-            return _open_image(folder, store, node, documents)
+                return _source(
+                    where, store.bounds, node, tuple(Axis((name or "").lower()) for name in names), documents
+                )
+            return _open_image(folder, store.bounds, node, documents)
     except (NodeNotFoundError, GroupNotFoundError, FileNotFoundError):
         raise InputError(
             f"{where} holds neither a Zarr array nor a Zarr group; give the folder that has its metadata"
@@ -63,22 +65,21 @@ def open_zarr(folder: Folder, documents: Mapping[str, bytes]) -> Source:
         raise InputError(f"{where} cannot be opened as Zarr: {first_line(error)}; mend its metadata") from error
 
 
-def _store(where: str) -> Store:
+def _store(where: str) -> _LocalStore | _RemoteStore:
     if not is_url(where):
-        return _BoundedStore(Path(where))
+        return _LocalStore(Path(where))
     try:
-        return FsspecStore.from_url(where, read_only=True)
+        return cast(_RemoteStore, _RemoteStore.from_url(where, read_only=True))
     except ImportError as error:
         raise missing_package(where, error) from error
     except (ValueError, OSError) as error:
         raise InputError(f"{where} cannot be opened: {first_line(error)}") from error
 
 
-class _BoundedStore(LocalStore):
-    """A folder of which nothing is read, and nothing handed to a codec, that is larger than what it can stand for."""
+class _Bounds:
+    """What the files of a store can stand for; until an array is known, they are documents of metadata."""
 
-    def __init__(self, root: Path, *, read_only: bool = True) -> None:
-        super().__init__(root, read_only=read_only)
+    def __init__(self) -> None:
         self._file_bytes = self._part_bytes = DOCUMENT_BYTES
         self._decoded_bytes: int | None = None
 
@@ -90,30 +91,57 @@ class _BoundedStore(LocalStore):
         # Filters may store values in a wider type.
         self._decoded_bytes = 8 * part + _OVERHEAD_BYTES
 
+    def refuse_large(self, key: str, size: int, part: ByteRequest | None) -> None:
+        most = self._file_bytes if part is None else self._part_bytes
+        if size > most:
+            raise ValueError(f"{key} has a part of {show_bytes(size)} that stands for {show_bytes(most)} at most")
+
+    def refuse_bomb(self, content: bytes) -> None:
+        if self._decoded_bytes is not None:
+            refuse_bomb(content, self._decoded_bytes)
+
+
+class _LocalStore(LocalStore):
+    """A folder of which nothing is read, and nothing handed to a codec, that is larger than what it can stand for."""
+
+    def __init__(self, root: Path, *, read_only: bool = True) -> None:
+        super().__init__(root, read_only=read_only)
+        self.bounds = _Bounds()
+
     async def get(
         self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
         prototype = prototype or default_buffer_prototype()
-        content = await asyncio.to_thread(self._read, self.root / key, byte_range)
+        content = await asyncio.to_thread(self._read, key, byte_range)
         return None if content is None else prototype.buffer.from_bytes(content)
 
-    def _read(self, path: Path, part: ByteRequest | None) -> bytes | None:
+    def _read(self, key: str, part: ByteRequest | None) -> bytes | None:
         try:
-            with path.open("rb") as file:
+            with (self.root / key).open("rb") as file:
                 start, stop = _extent(part, os.fstat(file.fileno()).st_size)
-                most = self._file_bytes if part is None else self._part_bytes
-                if stop - start > most:
-                    raise ValueError(
-                        f"{path} has a part of {show_bytes(stop - start)} that stands for {show_bytes(most)} at most"
-                    )
+                self.bounds.refuse_large(key, stop - start, part)
                 if start:
                     file.seek(start)
                 content = file.read(stop - start)
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return None
-        if self._decoded_bytes is not None:
-            refuse_bomb(content, self._decoded_bytes)
+        self.bounds.refuse_bomb(content)
         return content
+
+
+class _RemoteStore(FsspecStore):
+    """A store behind a URL: what a server sends is known once it is there, and looked at before it grows."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.bounds = _Bounds()
+
+    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
+        found = await super().get(key, prototype, byte_range)
+        if found is not None:
+            self.bounds.refuse_large(key, len(found), byte_range)
+            await asyncio.to_thread(self.bounds.refuse_bomb, found.to_bytes())
+        return found
 
 
 def _extent(part: ByteRequest | None, size: int) -> tuple[int, int]:
@@ -130,7 +158,7 @@ def _extent(part: ByteRequest | None, size: int) -> tuple[int, int]:
     return start, max(start, stop)
 
 
-def _open_image(folder: Folder, store: Store, group: zarr.Group, documents: Mapping[str, bytes]) -> Source:
+def _open_image(folder: Folder, bounds: _Bounds, group: zarr.Group, documents: Mapping[str, bytes]) -> Source:
     where = folder.where
     multiscale = _multiscale(where, group)
     level = multiscale.datasets[0]
@@ -148,7 +176,7 @@ def _open_image(folder: Folder, store: Store, group: zarr.Group, documents: Mapp
         for axis, a, b, outer_a, outer_b in zip(multiscale.axes, scale, origin, outer_scale, outer_origin, strict=True)
     )
     level_documents = read_documents(folder, level.path)
-    return _source(where, store, array, axes, {**documents, **level_documents})
+    return _source(where, bounds, array, axes, {**documents, **level_documents})
 
 
 def _multiscale(where: str, group: zarr.Group) -> Multiscale:
@@ -197,16 +225,15 @@ def read_documents(folder: Folder, inside: str = "") -> dict[str, bytes]:
 
 
 def _source(
-    where: str, store: Store, array: zarr.Array[Any], axes: tuple[Axis, ...], documents: Mapping[str, bytes]
+    where: str, bounds: _Bounds, array: zarr.Array[Any], axes: tuple[Axis, ...], documents: Mapping[str, bytes]
 ) -> Source:
     itemsize = array.dtype.itemsize
     outer = array.shards or array.chunks
     # 16 bytes of index for each chunk of a shard are read with any of them.
     within = tuple(-(-shard // chunk) for shard, chunk in zip(outer, array.chunks, strict=True))
     refuse_large(where, "shard with an index", within, _INDEX_BYTES)
-    if isinstance(store, _BoundedStore):
-        index = math.prod(within) * _INDEX_BYTES
-        store.expect(math.prod(outer) * itemsize, math.prod(array.chunks) * itemsize, index)
+    index = math.prod(within) * _INDEX_BYTES
+    bounds.expect(math.prod(outer) * itemsize, math.prod(array.chunks) * itemsize, index)
     return Source(
         where,
         array,

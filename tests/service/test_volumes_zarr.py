@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import numcodecs
 import numpy as np
 import pytest
 import zarr
+import zarr.codecs
 from numpy.typing import NDArray
 
 from emboundary.service.errors import InputError
@@ -194,3 +196,22 @@ def test_the_place_of_nan_is_counted_from_the_origin(tmp_path: Path) -> None:
         volume[0:3, 0:40, 0:50]
         with pytest.raises(InputError, match=r"holds nan at voxel \(z, y, x\) = \(3, 20, 30\)"):
             volume[2:5, 10:30, 17:40]
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_chunks_of_a_remote_array_that_grow_too_far_are_refused(
+    memory: fsspec.AbstractFileSystem, tmp_path: Path, zarr_format: Any
+) -> None:
+    compressors = zarr.codecs.ZstdCodec() if zarr_format == 3 else numcodecs.Zstd()
+    zarr.create_array(
+        tmp_path / "a.zarr", data=ARRAY, chunks=(6, 40, 50), zarr_format=zarr_format, compressors=compressors
+    )
+    (chunk,) = (path for path in (tmp_path / "a.zarr").rglob("*") if path.is_file() and "0" in path.name)
+    chunk.write_bytes(numcodecs.Zstd().encode(bytes(1 << 24)))
+    memory.put(str(tmp_path / "a.zarr"), "/a.zarr", recursive=True)
+    for where in (str(tmp_path / "a.zarr"), "memory://a.zarr"):
+        with (
+            open_volume(where) as volume,
+            pytest.raises(InputError, match=r"a chunk decodes to more than \d+ bytes, far more than its shape says"),
+        ):
+            volume[0:1, 0:1, 0:1]
