@@ -90,6 +90,11 @@ def _open_dataset(where: str, name: str, inside: str, file: h5py.File, state: Ma
     dataset = file.get(inside) if inside else None
     if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
         raise InputError(f"{name} holds no dataset {inside!r}; it holds {list_datasets(file)}")
+    if dataset.external:
+        raise InputError(
+            f"{where} keeps its voxels in another file, {dataset.external[0][0]!r}; they must be in the file itself: "
+            "rewrite it with h5repack"
+        )
     _refuse_unknown_filters(where, dataset)
     chunks = dataset.chunks
     return Source(

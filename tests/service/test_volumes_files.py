@@ -78,6 +78,29 @@ def test_a_missing_hdf5_file_is_refused(tmp_path: Path) -> None:
         open_volume(f"{tmp_path}/a.h5::/raw")
 
 
+def test_voxels_in_another_file_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "other").write_bytes(ARRAY.tobytes())
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset(
+            "raw", shape=ARRAY.shape, dtype="uint8", external=[(str(tmp_path / "other"), 0, ARRAY.size)]
+        )
+    with pytest.raises(
+        InputError, match=r"keeps its voxels in another file, '\S*other'; they must be in the file itself"
+    ):
+        open_volume(f"{tmp_path}/a.h5::/raw")
+
+
+def test_a_filter_that_is_not_installed_is_named(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        plist.set_chunk((2, 16, 16))
+        plist.set_filter(32001, h5py.h5z.FLAG_OPTIONAL)
+        space = h5py.h5s.create_simple(ARRAY.shape)
+        h5py.h5d.create(file.id, b"raw", h5py.h5t.NATIVE_UINT8, space, plist)
+    with pytest.raises(InputError, match=r"is compressed with filter 32001 .*: rewrite it with h5repack -f GZIP=4"):
+        open_volume(f"{tmp_path}/a.h5::/raw")
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
 def test_a_png_is_one_section(tmp_path: Path, dtype: str) -> None:
     image = ARRAY[0].astype(dtype) * np.dtype(dtype).type(1 if dtype == "uint8" else 257)
