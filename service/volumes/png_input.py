@@ -18,6 +18,7 @@ from emboundary.service.volumes.source import Source, unchunked
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY = 0
 _HEADER_BYTES = 33
+_PART_BYTES = 1 << 24
 # No compressor makes an image larger than this; the rest is room for text and colour profiles.
 _FILE_BYTES = DECODED_BYTES + (1 << 26)
 
@@ -87,7 +88,11 @@ def decode_png(where: str, file: BinaryIO, start: bytes = b"") -> NDArray[Any]:
     """
     head = start + file.read(_HEADER_BYTES)
     header = Header.of(where, head)
-    data = head + file.read(_FILE_BYTES)
+    # In parts: a read of the largest size would reserve as much, however small the file is.
+    parts = [head]
+    while sum(map(len, parts)) <= _FILE_BYTES and (part := file.read(_PART_BYTES)):
+        parts.append(part)
+    data = b"".join(parts)
     if len(data) > _FILE_BYTES:
         raise InputError(f"{where} is a PNG of more than {show_bytes(_FILE_BYTES)}; it must be smaller: is it damaged?")
     try:
