@@ -10,6 +10,7 @@ import h5py
 
 from emboundary.service.errors import InputError, first_line
 from emboundary.service.volumes.axes import Axis
+from emboundary.service.volumes.hdf5_chunks import Chunked
 from emboundary.service.volumes.source import Source, unchunked
 
 _SEPARATOR = "::"
@@ -99,7 +100,7 @@ def _open_dataset(where: str, name: str, inside: str, file: h5py.File, state: Ma
     chunks = dataset.chunks
     return Source(
         where,
-        dataset,
+        dataset if chunks is None else Chunked(dataset),
         chunks or unchunked(dataset.shape),
         _axes(dataset),
         close,

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import struct
+import zlib
 from pathlib import Path
+from typing import Any
 
 import h5py
 import imagecodecs
@@ -155,3 +158,70 @@ def test_an_unreadable_file_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
         monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(InputError, match=r"a\.tif cannot be read: Permission denied; check its permissions"):
         open_volume(path)
+
+
+FILTERS = [{}, {"compression": "gzip"}, {"compression": "lzf"}, {"shuffle": True}, {"fletcher32": True}]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "<u2", ">i2", "float16", ">f4", "float64"])
+@pytest.mark.parametrize("options", [*FILTERS, {"compression": "gzip", "shuffle": True, "fletcher32": True}])
+def test_chunks_of_all_filters_and_types(tmp_path: Path, options: dict[str, Any], dtype: str) -> None:
+    array = ARRAY.astype(dtype)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        dataset = file.create_dataset("raw", shape=ARRAY.shape, dtype=dtype, chunks=(4, 16, 32), fillvalue=3, **options)
+        dataset[:, :32] = array[:, :32]
+    array[:, 32:] = 3  # never written
+    with open_volume(f"{tmp_path}/a.h5::/raw") as volume:
+        for part in (PART, (slice(0, 6), slice(0, 40), slice(0, 50)), (slice(5, 6), slice(39, 40), slice(49, 50))):
+            np.testing.assert_array_equal(volume[part], array[part])
+        assert volume[2:2, 0:5, 0:5].shape == (0, 5, 5)
+
+
+def test_unusual_numbers_of_bits_are_converted(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        stored = h5py.h5t.STD_U16LE.copy()
+        stored.set_precision(12)
+        stored.set_offset(4)
+        space = h5py.h5s.create_simple(ARRAY.shape)
+        plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        plist.set_chunk((2, 16, 16))
+        dataset = h5py.Dataset(h5py.h5d.create(file.id, b"raw", stored, space, plist))
+        dataset[...] = ARRAY.astype(np.uint16) * 16
+    with open_volume(f"{tmp_path}/a.h5::/raw") as volume:
+        np.testing.assert_array_equal(volume[PART], ARRAY[PART].astype(np.uint16) * 16)
+
+
+@pytest.mark.parametrize("content", [b"x", zlib.compress(bytes(1023)), zlib.compress(bytes(1025))])
+def test_chunks_that_decode_to_another_size_are_refused(tmp_path: Path, content: bytes) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        dataset = file.create_dataset("raw", shape=(2, 32, 32), dtype="uint8", chunks=(1, 32, 32), compression="gzip")
+        dataset[0] = 7
+        dataset.id.write_direct_chunk((1, 0, 0), content)
+    with open_volume(f"{tmp_path}/a.h5::/raw") as volume:
+        assert (volume[0:1, 0:32, 0:32] == 7).all()
+        with pytest.raises(InputError, match=r"cannot be read at 0:2,.*: .*; it is damaged or truncated: copy"):
+            volume[0:2, 0:32, 0:32]
+
+
+def test_a_chunk_of_no_bytes_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        dataset = file.create_dataset("raw", shape=(1, 32, 32), dtype="uint8", chunks=(1, 32, 32), compression="gzip")
+        dataset.id.write_direct_chunk((0, 0, 0), bytes(777))
+    size_and_mask = struct.pack("<II", 777, 0)
+    content = path.read_bytes()
+    assert content.count(size_and_mask) == 1
+    path.write_bytes(content.replace(size_and_mask, bytes(8)))
+    with (
+        open_volume(f"{path}::/raw") as volume,
+        pytest.raises(InputError, match=r"the chunk at \(0, 0, 0\) has 0 bytes"),
+    ):
+        volume[0:1, 0:32, 0:32]  # libhdf5 crashes
+
+
+def test_a_skipped_filter_is_skipped(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        dataset = file.create_dataset("raw", shape=(1, 32, 32), dtype="uint8", chunks=(1, 32, 32), compression="gzip")
+        dataset.id.write_direct_chunk((0, 0, 0), bytes(range(256)) * 4, filter_mask=1)
+    with open_volume(f"{tmp_path}/a.h5::/raw") as volume:
+        assert volume[0:1, 0:32, 0:32].tobytes() == bytes(range(256)) * 4
