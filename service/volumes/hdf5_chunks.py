@@ -22,10 +22,16 @@ from emboundary.service.volumes.source import Key
 _KNOWN = frozenset({h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32})
 _CHECKSUM_BYTES = 4
 _OVERHEAD_BYTES = 1 << 16
+# The largest level of deflate.
+_DEEPEST = 9
 
 
 class Chunked:
-    """A chunked dataset as an array; other filters than those of HDF5 itself are left to libhdf5."""
+    """A chunked dataset as an array; other filters than those of HDF5 itself are left to libhdf5.
+
+    Raises:
+        ValueError: a filter with parameters that cannot be.
+    """
 
     def __init__(self, dataset: h5py.Dataset) -> None:
         self.shape: tuple[int, ...] = dataset.shape
@@ -33,7 +39,13 @@ class Chunked:
         self.chunks: tuple[int, ...] = dataset.chunks
         self._dataset = dataset
         plist = dataset.id.get_create_plist()
-        self._filters = [plist.get_filter(index)[0] for index in range(plist.get_nfilters())]
+        filters = [plist.get_filter(index) for index in range(plist.get_nfilters())]
+        self._filters = [number for number, *_ in filters]
+        for number, _, values, _ in filters:
+            if (number == h5py.h5z.FILTER_SHUFFLE and values != (self.dtype.itemsize,)) or (
+                number == h5py.h5z.FILTER_DEFLATE and not (len(values) == 1 and values[0] <= _DEEPEST)
+            ):
+                raise ValueError(f"filter {number} has parameters {values}")
         # Types of an unusual number of bits must be converted, which is libhdf5's work.
         plain = dataset.id.get_type().equal(h5py.h5t.py_create(self.dtype))
         self._known = plain and _KNOWN.issuperset(self._filters)
@@ -68,7 +80,8 @@ class Chunked:
         info = self._dataset.id.get_chunk_info_by_coord(tuple(place))
         if info.byte_offset is None:
             return None
-        if not 0 < info.size <= 2 * self._bytes + _OVERHEAD_BYTES:
+        # Without filters libhdf5 takes the size from the shape, wherever that leads.
+        if not 0 < info.size <= 2 * self._bytes + _OVERHEAD_BYTES or (not self._filters and info.size != self._bytes):
             raise ValueError(f"the chunk at {tuple(place)} has {info.size} bytes for {self._bytes} decoded ones")
         if not self._known:
             return np.asarray(self._dataset[tuple(map(slice, place, map(sum, zip(place, self.chunks, strict=True))))])
