@@ -129,8 +129,9 @@ def contenders(found: Result) -> str:
         f"{shape(found['shape'])} voxels, windows of {found['window']} x {found['window']}, {found['rounds']} rounds, "
         "one ONNX Runtime session for all.  MONAI and nnU-Net were given sections already reflected at their borders, "
         "without which their error there would be larger.  Seam error: largest difference in probability from the "
-        "whole section in one pass.  nnU-Net adds up in half precision, which is part of its error.\n\n"
-        + table(head, rows)
+        "whole section in one pass.  nnU-Net adds up in half precision, which is part of its error.  Both put "
+        "windows where the overlap puts them; where that is no multiple of the network's stride, its answer is another "
+        "one, which no blending mends.\n\n" + table(head, rows)
     )
 
 
