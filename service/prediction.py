@@ -15,6 +15,7 @@ from typing import Any
 from emboundary.model.geometry import Box
 from emboundary.service.computing import Computation, Masked, RescaledComputation
 from emboundary.service.errors import EmboundaryError, InterruptedRunError, OutputError
+from emboundary.service.heap import keep_tight
 from emboundary.service.intensity import Intensity, measure
 from emboundary.service.ledger import Header, Ledger, differences, read_header
 from emboundary.service.pipeline import Pipeline, Waiting
@@ -76,6 +77,7 @@ def make_map(
         InterruptedRunError: Ctrl-C or SIGTERM after blocks were stored; the same request goes on from there.
     """
     began = clock()
+    keep_tight()
     with ExitStack() as opened:
         report = _Run(Plan.prepare(request, predictor, reporter, opened), reporter).execute()
     return replace(report, seconds=clock() - began)

@@ -6,7 +6,8 @@ Volumes that no disk need hold:
   read, decoded, run through an engine and stored.  The engine is the bundled network for its first calls, and from
   then on changes nothing; halo, stride, tile and pyramid are the network's and the command line's defaults.
 * ``sparse``: a Zarr with a few chunks of noise and else none; the command line itself maps it, with the bundled
-  network where there is something and its one answer to the fill value elsewhere.
+  network where there is something and its one answer to the fill value elsewhere.  The intensity is given: of so much
+  nothing the statistics would be refused.
 
 Both once with the voxel size of the training data (flat chunks) and once with cubic voxels (cubic chunks, whose
 blocks are deeper).  Peak memory is VmHWM of the process that did nothing else.
@@ -77,7 +78,9 @@ def map_sparse(source: Path, target: Path, voxel_nm: tuple[float, float, float])
     size = ",".join(map(str, voxel_nm))
     began = time.perf_counter()
     code = console.run(
-        create_cli(), NAME, ["predict", str(source), str(target), "--device", "cpu", "--voxel-size", size]
+        create_cli(),
+        NAME,
+        ["predict", str(source), str(target), "--device", "cpu", "--voxel-size", size, "--intensity", "128,60"],
     )
     if code != 0:
         raise SystemExit(code)
