@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from importlib.metadata import version
 from typing import Annotated
 
@@ -37,6 +38,9 @@ def create_cli() -> typer.Typer:
 
 def main() -> None:
     """Entry point of the command ``emboundary``."""
+    if not sys.warnoptions:
+        # To the very end of the process: an interrupt can leave a library with something to warn of as it goes.
+        warnings.simplefilter("ignore")
     sys.exit(console.run(create_cli(), NAME, sys.argv[1:]))
 
 

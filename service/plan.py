@@ -19,6 +19,7 @@ from emboundary.service.roi import parse_roi
 from emboundary.service.tiling import Tiling
 from emboundary.service.volumes import MapSpec, SpaceAxes, Volume, check_output, open_volume
 from emboundary.service.volumes.layout import Level, default_chunk, default_shard, plan_levels
+from emboundary.service.volumes.place import was_published
 from emboundary.service.voxel_size import factors as factors_to
 from emboundary.service.voxel_size import mismatch
 
@@ -74,7 +75,9 @@ class Plan:
                 f"the map would have {roi.voxels} voxels of shape (z, y, x) = {roi.shape}; at most {_MOST_VOXELS} are "
                 "mapped in one run: give --roi, or mend the metadata of INPUT"
             )
-        check_output(request.target, roi.shape, request.dtype, overwrite=request.overwrite)
+        # Where a run was killed as it ended, its ledger tells whether it was this one: see prediction.
+        replaceable = request.overwrite or was_published(request.target)
+        check_output(request.target, roi.shape, request.dtype, overwrite=replaceable)
         scale = _scale(request, predictor, volume, reporter)
         seen = Clahe(volume) if request.clahe else volume
         levels = _levels(request, roi, volume.axes)

@@ -98,6 +98,8 @@ class _Run:
     def execute(self) -> MapReport:
         """Begin or go on, and publish what is whole."""
         with Place.take(self.request.target) as place, self._kept_if_begun(place) as begun:
+            if place.published and (report := self._published(place)) is not None:
+                return report
             header = self._header(place)
             if header is None:
                 with storing(self.request.target):
@@ -123,6 +125,27 @@ class _Run:
             elif not ledger.count():
                 place.discard()
         return report
+
+    def _published(self, place: Place) -> MapReport | None:
+        """What is left to say where an earlier run was killed after its map had its name; None: begin another.
+
+        Raises:
+            OutputError: that was another run, and its map is not to be replaced.
+        """
+        header = read_header(place.ledger)
+        if header is None or differences(header.fingerprint, self.plan.fingerprint()):
+            if self.request.overwrite:
+                return None
+            place.discard()
+            raise OutputError(
+                f"OUTPUT {self.request.target} exists; move it away, or give --overwrite to replace it once the new "
+                "map is whole"
+            )
+        place.discard()
+        self.reporter.say(f"{self.request.target} was whole already: an earlier run was killed as it ended")
+        mean, std = header.facts["intensity"]
+        blocks = len(self.plan.tiling.grid)
+        return MapReport(0, 0.0, 0, blocks, 0, (), complete=True, intensity=Intensity(mean, std))
 
     def _header(self, place: Place) -> Header | None:
         """What an earlier run left, if this one can go on with it; None: begin.

@@ -148,7 +148,15 @@ class Place:
                     self._replaced.rename(self.path)
                 raise
             sync_folder(self.path.parent)
+        for item in self.folder.iterdir():
+            if item not in (self.ledger, self.folder / "lock"):
+                remove(item)  # the ledger goes last: until then it says whose map has the name
         self.discard()
+
+    @property
+    def published(self) -> bool:
+        """Whether a run was killed after its map had its name, and before this folder was gone."""
+        return self.path.exists() and self.ledger.exists() and not self.data.exists()
 
     def discard(self) -> None:
         """Remove the folder and release the lock; safe to repeat."""
@@ -171,17 +179,23 @@ class Place:
         self.release()
 
 
+def was_published(path: Path) -> bool:
+    """Whether a run gave OUTPUT its name, and was killed before it had removed its folder and the ledger in it."""
+    return Place(path, _folder(path), -1).published
+
+
 def clear_published(path: Path) -> None:
-    """Remove the folder of a run that was killed after its map had its name and before the folder was gone."""
+    """Remove what is left of the folder of a run whose map has its name, once its ledger is gone."""
     folder = _folder(path)
-    if not path.exists() or not (folder / "lock").exists() or (folder / f"map{path.suffix}").exists():
+    unfinished = (folder / "ledger.jsonl").exists() or (folder / f"map{path.suffix}").exists()
+    if not path.exists() or not (folder / "lock").exists() or unfinished:
         return
     try:
         place = Place.take(path)
     except OutputError:
         return  # a run holds it, or it cannot be removed: both show when it is written to
     with place:
-        if path.exists() and not place.data.exists():
+        if path.exists() and not place.data.exists() and not place.ledger.exists():
             place.discard()
 
 

@@ -26,6 +26,7 @@ from emboundary.service.engine import OnnxEngine
 from emboundary.service.inference import predict_array
 from emboundary.service.intensity import Intensity, measure
 from emboundary.service.volumes import open_volume
+from emboundary.service.volumes.place import Place
 from emboundary.service.volumes.zarr_output import ZarrOutput
 
 SHAPE = (3, 50, 61)
@@ -483,6 +484,33 @@ def test_overwrite_starts_over_where_arguments_differ(half: Shell, expected: Cal
     assert json.loads(out)["blocks_resumed"] == 0
     assert "an unfinished run of" in err
     assert_levels(read(half.folder / "out.zarr"), expected(ARRAY, Intensity(100, 50)))
+
+
+@pytest.mark.parametrize("target", ["out.zarr", "out.tif"])
+def test_a_run_that_was_killed_as_it_ended_is_done(shell: Shell, target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its map has its name, but its hidden folder is still there: only a kill in that moment leaves that."""
+    with monkeypatch.context() as patched:
+        patched.setattr(Place, "discard", Place.release)
+        assert shell.predict("in.tif", target)[0] == 0
+    assert (shell.folder / f".{target}.partial" / "ledger.jsonl").exists()
+    kept = shutil.copytree(shell.folder / f".{target}.partial", shell.folder / "kept")
+
+    code, out, err = shell.predict("in.tif", target, "--json")
+    answer = json.loads(out)
+    assert (code, answer["blocks_done"], answer["blocks_resumed"], answer["complete"]) == (0, 0, 1, True)
+    assert "was whole already" in err
+    assert not (shell.folder / f".{target}.partial").exists()
+    assert "exists; move it away" in shell.refused(1, "in.tif", target)
+
+    shutil.copytree(kept, shell.folder / f".{target}.partial")
+    code, _, err = shell.predict("in.tif", target, "--tta")
+    assert code == 1
+    assert "exists; move it away" in err
+    assert not (shell.folder / f".{target}.partial").exists()
+
+    shutil.copytree(kept, shell.folder / f".{target}.partial")
+    code, out, _ = shell.predict("in.tif", target, "--tta", "--overwrite", "--json")
+    assert (code, json.loads(out)["blocks_done"]) == (0, 1)
 
 
 def test_an_output_that_appeared_meanwhile_is_kept(half: Shell) -> None:

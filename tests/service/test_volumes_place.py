@@ -11,6 +11,7 @@ import pytest
 
 from emboundary.service.errors import OutputError
 from emboundary.service.volumes import Place, check_output, storing
+from emboundary.service.volumes.place import was_published
 
 SHAPE = (1, 8, 8)
 
@@ -154,12 +155,24 @@ def test_a_run_killed_between_its_two_renames_loses_nothing(tmp_path: Path) -> N
 
 def test_what_a_run_left_that_was_killed_after_its_last_rename_goes_with_the_next_check(path: Path) -> None:
     with Place.take(path) as place:
-        place.ledger.write_text("all blocks")
         (place.folder / "replaced").write_text("old")
     fill(path, "new")
     with pytest.raises(OutputError, match="exists; move it away"):
         check_output(path, SHAPE, "uint8")
     assert names(path.parent) == [path.name]
+
+
+def test_the_ledger_of_a_map_that_has_its_name_is_left_for_the_run_that_asks(path: Path) -> None:
+    assert not was_published(path)
+    with Place.take(path) as place:
+        place.ledger.write_text("all blocks")
+        fill(place.data, "new")
+        assert not was_published(path)
+        place.data.rename(path)
+        assert place.published
+    with pytest.raises(OutputError, match="exists; move it away"):
+        check_output(path, SHAPE, "uint8")
+    assert was_published(path)
 
 
 @pytest.mark.parametrize("state", ["held", "unfinished"])
