@@ -1,10 +1,11 @@
-"""Run every test that has a long form at its full length, and write what it did: ``python campaign.py``.
+"""Run every test that has a long form at its full length, and write what it did: ``python campaign.py [FILE ...]``.
 
 Those are the test files that look at EMBOUNDARY_CAMPAIGN; each says with ``record_property`` what it counted.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from measuring import publish, say
+from measuring import RESULTS, publish, say
 
 TESTS = Path(__file__).parents[1]
 VARIABLE = "EMBOUNDARY_CAMPAIGN"
@@ -48,14 +49,22 @@ def run(path: Path) -> dict[str, Any]:
     return {"file": str(path.relative_to(TESTS.parent)), "exit": ended.returncode, "seconds": seconds, "tests": tests}
 
 
+def earlier() -> dict[str, dict[str, Any]]:
+    """What is known of each file from before."""
+    path = RESULTS / "campaigns.json"
+    return {found["file"]: found for found in json.loads(path.read_text())["campaigns"]} if path.exists() else {}
+
+
 def main() -> int:
-    """Run all campaigns; 1 if any failed."""
-    found = []
-    for path in campaigns():
+    """Run all campaigns, or the named files, and keep what is known of the others; 1 if any failed."""
+    failed = False
+    for path in [Path(name).resolve() for name in sys.argv[1:]] or campaigns():
         say(f"campaign {path}")
-        found.append(run(path))
-    publish("campaigns", {"campaigns": found})
-    return int(any(campaign["exit"] for campaign in found))
+        found = run(path)
+        failed |= found["exit"] != 0
+        known = earlier() | {found["file"]: found}
+        publish("campaigns", {"campaigns": [known[name] for name in sorted(known)]})
+    return int(failed)
 
 
 if __name__ == "__main__":
