@@ -34,7 +34,8 @@ CAMPAIGN = os.environ.get("EMBOUNDARY_CAMPAIGN") == "1"
 FORMATS = (".zarr", ".tif", ".h5")
 KILLS = 30 if CAMPAIGN else 1
 SEED = 20260
-SHAPE, CHUNK, TILE = (12 if CAMPAIGN else 5, 110, 130), (1, 32, 32), 32
+# So many blocks that a run lasts for seconds: a test on a busy machine must still find it running.
+SHAPE, CHUNK, TILE = (24 if CAMPAIGN else 16, 110, 130), (1, 32, 32), 32
 ATTEMPTS = 10  # of runs that may be done before the signal comes that should interrupt them
 PATIENCE_S = 300  # far beyond what any run here takes: a run that hangs fails instead of blocking the suite
 
@@ -225,7 +226,9 @@ def test_kill(
                 if suffix == ".zarr":
                     most_again = max(most_again, len(command.touched(tiling) - command.done()))
         if command.hidden.exists() and command.target.exists():
-            assert_clear(command.run(), "exists")  # killed after the map had its name: nothing is left to do
+            # Killed after the map had its name: the ledger, if it is still there, says that this run made it.
+            ended = command.run()
+            assert ended.returncode == 0 or "exists" in ended.stderr
         elif not command.target.exists():
             done = len([level for level, _ in command.done() if level == 0])
             report = command.finish()
