@@ -40,6 +40,11 @@ ATTEMPTS = 10  # of runs that may be done before the signal comes that should in
 PATIENCE_S = 300  # far beyond what any run here takes: a run that hangs fails instead of blocking the suite
 
 
+def _heed_ctrl_c() -> None:
+    """A suite that a shell started in the background ignores Ctrl-C, and so would every process that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @dataclass(frozen=True)
 class Command:
     """``emboundary predict`` of one volume, into many small blocks."""
@@ -62,7 +67,9 @@ class Command:
         return self.target.parent / f".{self.target.name}.partial"
 
     def start(self) -> subprocess.Popen[str]:
-        return subprocess.Popen(self.line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        return subprocess.Popen(
+            self.line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_heed_ctrl_c
+        )
 
     def run(self) -> subprocess.CompletedProcess[str]:
         return subprocess.run(self.line, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
