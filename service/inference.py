@@ -22,7 +22,7 @@ from emboundary.service.tiling import Tiling
 Map = NDArray[np.float32]
 
 # Sections go through the engine together up to this many pixels: enough to fill a GPU, little enough for a laptop.
-_BATCH_PIXELS = 1 << 20
+BATCH_PIXELS = 1 << 20
 
 
 def predict_box(engine: Engine, volume: Readable, write: Box, intensity: Intensity, *, tta: bool = False) -> Map:
@@ -63,7 +63,7 @@ def infer(
     read = engine.footprint.read_box(write)
     _, rows, columns = write.relative_to(read.start).slices
     run = _run_turned if tta else _run
-    step = max(1, _BATCH_PIXELS // (read.shape[1] * read.shape[2]))
+    step = max(1, BATCH_PIXELS // (read.shape[1] * read.shape[2]))
     for first in range(0, write.shape[0], step):
         images = intensity.normalise(raw[first : first + step, None])  # (n, 1, y, x)
         probability = run(engine, images)[:, rows, columns]

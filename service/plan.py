@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
@@ -99,8 +100,9 @@ class Plan:
                 )
         return cls(request, predictor, volume, seen, mask, roi, levels, tiling, scale)
 
+    @cached_property
     def fingerprint(self) -> dict[str, Any]:
-        """Everything that decides about OUTPUT's bytes."""
+        """Everything that decides about OUTPUT's bytes, as it was when it was first asked for."""
         request = self.request
         given = request.intensity
         return {

@@ -110,7 +110,7 @@ class _Run:
             with open_map(place.data, spec, resume=header is not None) as output:
                 with storing(self.request.target):
                     if header is None:
-                        ledger = Ledger.begin(place.ledger, Header(self.plan.fingerprint(), facts))
+                        ledger = Ledger.begin(place.ledger, Header(self.plan.fingerprint, facts))
                     else:
                         ledger = Ledger(place.ledger)
                 with ledger:
@@ -133,7 +133,7 @@ class _Run:
             OutputError: that was another run, and its map is not to be replaced.
         """
         header = read_header(place.ledger)
-        if header is None or differences(header.fingerprint, self.plan.fingerprint()):
+        if header is None or differences(header.fingerprint, self.plan.fingerprint):
             if self.request.overwrite:
                 return None
             place.discard()
@@ -161,7 +161,7 @@ class _Run:
             header = None
         if header is None:
             return None
-        differing = differences(header.fingerprint, self.plan.fingerprint())
+        differing = differences(header.fingerprint, self.plan.fingerprint)
         if not differing:
             return header
         if self.request.overwrite:

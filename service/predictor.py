@@ -96,7 +96,7 @@ class LocalPredictor:
         """Cut a map; see ``Predictor``."""
         side = DEFAULT_TILE if tile is None else tile
         if scale > 1:
-            side = min(side, max(1, int(side / scale)))
+            side = min(side, max(1, int(side / scale)))  # a side below 1 is refused as it was given
         return Tiling.plan(shape, unit, self.footprint, side, input_bytes=dtype.itemsize, output_bytes=output_bytes)
 
     def bind(self, volume: Readable, intensity: Intensity, fill: float | None) -> NetworkComputation:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from emboundary.model.geometry import Box, Footprint, Readable, Triple, round_up
 from emboundary.service.engine import Engine
-from emboundary.service.inference import predict_box
+from emboundary.service.inference import BATCH_PIXELS, predict_box
 from emboundary.service.intensity import Intensity
 from emboundary.service.tiling import Tiling
 
@@ -20,8 +20,6 @@ _CONTAINER = Path("/sys/fs/cgroup/memory.max")
 
 # A tile's time is measured on a smaller one first, which also takes the cost of the first run of all.
 _PROBE = 128
-# Sections go through the network together up to this many pixels.
-_BATCH_PIXELS = 1 << 20
 # What a run holds beside the network: blocks being filled, waiting and being stored; tiles being read, waiting, and one
 # being computed; and what codecs and threads took at most in runs of the bundled models.
 _BLOCKS, _TILES, _BESIDE_BYTES = 3, 5, 1 << 28
@@ -115,7 +113,7 @@ def time_tile(
         return math.prod(engine.footprint.read_box(box).shape)
 
     side = max(tile[1:])
-    together = max(1, min(tile[0], _BATCH_PIXELS // seen(part(side))))
+    together = max(1, min(tile[0], BATCH_PIXELS // seen(part(side))))
     whole = seen(part(side, together))
     first, took = run(part(_PROBE))
     if took < seconds / 4:  # it may have been the first run of all
