@@ -12,8 +12,8 @@ from emboundary.model.geometry import Footprint, round_up
 from emboundary.service.codecs import MediaType, decode
 from emboundary.service.codecs.errors import TooLargeError, UnsupportedImageError
 from emboundary.service.engine import Engine
-from emboundary.service.inference import predict_array
-from emboundary.service.intensity import Intensity, measure, refuse_non_finite
+from emboundary.service.preparing.intensity import Intensity, measure, refuse_non_finite
+from emboundary.service.run.inference import predict_array
 from emboundary.service.schemas import Limits
 
 

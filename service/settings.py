@@ -9,8 +9,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from emboundary.model.repository import DEFAULT_MODEL, ZOO
 from emboundary.service.engine import Device
+from emboundary.service.run.tiling import DEFAULT_TILE
 from emboundary.service.schemas import Limits
-from emboundary.service.tiling import DEFAULT_TILE
 
 MEBIBYTE = 2**20
 # A thin image costs its halo, not its bytes: this many voxels per byte of the body limit are computed at most.

@@ -8,8 +8,8 @@ import numpy as np
 
 from emboundary.model.repository import DEFAULT_MODEL, load_model
 from emboundary.service.engine import Engine, OnnxEngine
-from emboundary.service.inference import predict_array
-from emboundary.service.intensity import Intensity
+from emboundary.service.preparing.intensity import Intensity
+from emboundary.service.run.inference import predict_array
 
 
 def predict_tiny(engine: Engine) -> None:

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from emboundary.model import scores
 from emboundary.service.engine import Engine
-from emboundary.service.inference import predict_array
-from emboundary.service.intensity import Intensity
+from emboundary.service.preparing.intensity import Intensity
+from emboundary.service.run.inference import predict_array
 from emboundary.training.data import LabelledVolume
 from emboundary.training.evaluate import Scores, VotingEngine, equivariance_error, scores_of, segment
 

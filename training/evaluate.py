@@ -18,8 +18,8 @@ from emboundary.model import scores
 from emboundary.model.geometry import Footprint
 from emboundary.model.groups import D4, act, inverse_element
 from emboundary.service.engine import Engine
-from emboundary.service.inference import predict_array
-from emboundary.service.intensity import Intensity
+from emboundary.service.preparing.intensity import Intensity
+from emboundary.service.run.inference import predict_array
 from emboundary.training.data import LabelledVolume
 
 Map = NDArray[np.float32]

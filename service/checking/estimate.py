@@ -10,9 +10,9 @@ from pathlib import Path
 
 from emboundary.model.geometry import Box, Footprint, Readable, Triple, round_up
 from emboundary.service.engine import Engine
-from emboundary.service.inference import BATCH_PIXELS, predict_box
-from emboundary.service.intensity import Intensity
-from emboundary.service.tiling import Tiling
+from emboundary.service.preparing.intensity import Intensity
+from emboundary.service.run.inference import BATCH_PIXELS, predict_box
+from emboundary.service.run.tiling import Tiling
 
 _STATUS = Path("/proc/self/status")
 _MEMORY = Path("/proc/meminfo")

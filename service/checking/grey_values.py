@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from emboundary.service.intensity import Intensity, measure
+from emboundary.service.preparing.intensity import Intensity, measure
 from emboundary.service.volumes import open_volume
 
 # Sections 13-15 of the data called by this name in the descriptions of models: the tissue, the microscope and the

@@ -14,8 +14,8 @@ from emboundary.model.description import ModelDescription, Precision
 from emboundary.model.geometry import Box, Footprint, Readable, round_up
 from emboundary.model.groups import D4, act
 from emboundary.service.engine import Engine
-from emboundary.service.inference import predict_array, predict_box
-from emboundary.service.intensity import Intensity
+from emboundary.service.preparing.intensity import Intensity
+from emboundary.service.run.inference import predict_array, predict_box
 
 # What the laws allow in float32, in probability.
 TOLERANCE = 1e-5

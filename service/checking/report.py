@@ -12,9 +12,9 @@ from emboundary.service.checking.estimate import Estimate
 from emboundary.service.checking.grey_values import Comparison
 from emboundary.service.diagnosis import Finding
 from emboundary.service.errors import UsageError
-from emboundary.service.intensity import Intensity
 from emboundary.service.pace import mega
-from emboundary.service.tiling import DEFAULT_TILE
+from emboundary.service.preparing.intensity import Intensity
+from emboundary.service.run.tiling import DEFAULT_TILE
 
 VoxelSize = tuple[float, float, float]
 

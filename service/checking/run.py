@@ -19,15 +19,15 @@ from emboundary.service.checking.places import Place, Sample, read_sample, sprea
 from emboundary.service.checking.report import CheckReport, CheckRequest, GreyValues, Law, VolumeFacts
 from emboundary.service.engine import OnnxEngine
 from emboundary.service.errors import InputError
-from emboundary.service.fill import fill_mask, fill_value
-from emboundary.service.intensity import Intensity, measure
 from emboundary.service.pace import mega
+from emboundary.service.preparing.fill import fill_mask, fill_value
+from emboundary.service.preparing.intensity import Intensity, measure
+from emboundary.service.preparing.voxel_size import mismatch
 from emboundary.service.progress import Reporter
-from emboundary.service.roi import parse_roi
-from emboundary.service.tiling import Tiling
+from emboundary.service.run.roi import parse_roi
+from emboundary.service.run.tiling import Tiling
 from emboundary.service.volumes import Volume, open_volume
 from emboundary.service.volumes.layout import default_chunk, default_shard, plan_levels
-from emboundary.service.voxel_size import mismatch
 
 # Places that are tried to find some with contrast, how many of these are wanted, and on how many the laws are measured.
 _TRIED, _PLACES, _LAW_PLACES = 256, 24, 8

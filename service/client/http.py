@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from emboundary.service.codecs import MediaType, decode, encode
 from emboundary.service.errors import InputError, RemoteError, UsageError
-from emboundary.service.intensity import Intensity
+from emboundary.service.preparing.intensity import Intensity
 from emboundary.service.probabilities import Dtype
 from emboundary.service.schemas import ModelList, ModelReply, ProblemDocument
 

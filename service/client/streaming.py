@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from emboundary.model.geometry import Box, Footprint, Readable, Triple
 from emboundary.service.client.http import BoundaryClient
-from emboundary.service.computing import Loaded, NetworkComputation
 from emboundary.service.errors import UsageError
-from emboundary.service.intensity import Intensity
-from emboundary.service.predictor import VoxelSize
+from emboundary.service.preparing.intensity import Intensity
 from emboundary.service.probabilities import Dtype, from_stored
+from emboundary.service.run.computing import Loaded, NetworkComputation
+from emboundary.service.run.predictor import VoxelSize
+from emboundary.service.run.tiling import Tiling
 from emboundary.service.schemas import ModelReply
-from emboundary.service.tiling import Tiling
 
 # An .npy header for three dimensions is 128 bytes.
 _HEADER_BYTES = 1024

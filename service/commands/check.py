@@ -16,10 +16,10 @@ from emboundary.service.checking.grey_values import Comparison, columns
 from emboundary.service.commands import options
 from emboundary.service.commands.findings import findings_table
 from emboundary.service.engine import OnnxEngine, find_model
-from emboundary.service.intensity import Intensity
+from emboundary.service.preparing.intensity import Intensity
 from emboundary.service.progress import create_reporter
-from emboundary.service.request import parse_voxel_size
-from emboundary.service.tiling import DEFAULT_TILE
+from emboundary.service.run.request import parse_voxel_size
+from emboundary.service.run.tiling import DEFAULT_TILE
 
 # The histogram reaches this many standard deviations to both sides, in so many columns of so many eighths of a line.
 _REACH, _COLUMNS = 4.0, 40

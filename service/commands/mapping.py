@@ -10,11 +10,11 @@ from pathlib import Path
 from types import FrameType
 
 from emboundary.service.errors import InputError
-from emboundary.service.intensity import Intensity
-from emboundary.service.prediction import MapReport, make_map
-from emboundary.service.predictor import Predictor
+from emboundary.service.preparing.intensity import Intensity
 from emboundary.service.progress import Reporter
-from emboundary.service.request import MapRequest, OmeZarr, parse_extents, parse_voxel_size
+from emboundary.service.run.prediction import MapReport, make_map
+from emboundary.service.run.predictor import Predictor
+from emboundary.service.run.request import MapRequest, OmeZarr, parse_extents, parse_voxel_size
 from emboundary.service.volumes import Dtype
 
 _SHOWN = 20

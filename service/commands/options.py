@@ -9,7 +9,7 @@ import typer
 
 from emboundary.service.engine import Device
 from emboundary.service.progress import Style
-from emboundary.service.request import OmeZarr
+from emboundary.service.run.request import OmeZarr
 from emboundary.service.volumes import Dtype
 
 Source = Annotated[

@@ -13,9 +13,9 @@ from emboundary.service.commands import options
 from emboundary.service.commands.mapping import build_request, refuse_incomplete, run_request
 from emboundary.service.commands.summary import show_summary
 from emboundary.service.engine import OnnxEngine, find_model
-from emboundary.service.predictor import LocalPredictor
 from emboundary.service.progress import create_reporter
-from emboundary.service.tiling import DEFAULT_TILE
+from emboundary.service.run.predictor import LocalPredictor
+from emboundary.service.run.tiling import DEFAULT_TILE
 
 
 def predict(

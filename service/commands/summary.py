@@ -7,8 +7,8 @@ from pathlib import Path
 
 import typer
 
-from emboundary.service.prediction import MapReport
 from emboundary.service.progress import Reporter
+from emboundary.service.run.prediction import MapReport
 
 
 def show_summary(

@@ -15,10 +15,10 @@ from emboundary.model.scores import average_precision, curve, roc_auc
 from emboundary.service.client.http import BoundaryClient
 from emboundary.service.client.streaming import RemoteModel
 from emboundary.service.demo.picture import EMBER, TEAL, Panel, overlay, plain, sheet
-from emboundary.service.intensity import Intensity
-from emboundary.service.prediction import make_map
+from emboundary.service.preparing.intensity import Intensity
 from emboundary.service.progress import Reporter
-from emboundary.service.request import MapRequest
+from emboundary.service.run.prediction import make_map
+from emboundary.service.run.request import MapRequest
 from emboundary.service.volumes import open_volume
 
 SAMPLE = Path(__file__).parents[1] / "sample"

@@ -14,8 +14,8 @@ from starlette.requests import ClientDisconnect
 
 from emboundary.service.answering import answer, read_question
 from emboundary.service.codecs import MediaType, encode, refuse_unstorable
-from emboundary.service.intensity import Intensity
 from emboundary.service.negotiation import answer_type, body_type
+from emboundary.service.preparing.intensity import Intensity
 from emboundary.service.probabilities import to_stored
 from emboundary.service.problems import RequestError, responses
 from emboundary.service.routes.state import state_of

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from emboundary.model.geometry import BlockGrid, Box
 from emboundary.model.repository import DEFAULT_MODEL
 from emboundary.service.engine import OnnxEngine, find_model
-from emboundary.service.inference import predict_array
-from emboundary.service.intensity import Intensity
+from emboundary.service.preparing.intensity import Intensity
 from emboundary.service.probabilities import to_stored
+from emboundary.service.run.inference import predict_array
 
 CHUNK = (16, 128, 128)
 SHUFFLES = {"none": Blosc.NOSHUFFLE, "bytes": Blosc.SHUFFLE, "bits": Blosc.BITSHUFFLE}

@@ -32,8 +32,8 @@ from measuring import answer, ask, in_turns, peak_memory, publish, ratios, sprea
 from numpy.typing import NDArray
 
 from emboundary.service.engine import OnnxEngine, find_model
-from emboundary.service.inference import predict_array
-from emboundary.service.intensity import Intensity
+from emboundary.service.preparing.intensity import Intensity
+from emboundary.service.run.inference import predict_array
 
 WINDOW = 512
 OURS = {f"emboundary, window {WINDOW}": WINDOW, "emboundary, its default tile": None}

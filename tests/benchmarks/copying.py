@@ -28,8 +28,8 @@ from measuring import answer, ask, cores, in_turns, publish, ratios, spread
 from zarr.codecs import ZstdCodec
 
 from emboundary.model.geometry import BlockGrid, Box, Footprint
-from emboundary.service.intensity import Intensity
-from emboundary.service.request import MapRequest
+from emboundary.service.preparing.intensity import Intensity
+from emboundary.service.run.request import MapRequest
 
 CHUNK = (16, 128, 128)
 CODEC = ZstdCodec(level=1, checksum=True)  # what the service stores maps of uint8 with; the result says what was used

@@ -11,10 +11,10 @@ from rich.console import Console
 from emboundary.model.description import ModelDescription
 from emboundary.model.geometry import Footprint, Triple
 from emboundary.service.engine import OnnxEngine, find_model
-from emboundary.service.prediction import MapReport, make_map
-from emboundary.service.predictor import LocalPredictor
 from emboundary.service.progress import create_reporter
-from emboundary.service.request import MapRequest
+from emboundary.service.run.prediction import MapReport, make_map
+from emboundary.service.run.predictor import LocalPredictor
+from emboundary.service.run.request import MapRequest
 
 Images = NDArray[np.float32]
 

@@ -29,7 +29,7 @@ from measuring import answer, ask, publish, say
 
 from emboundary.service import console
 from emboundary.service.cli import NAME, create_cli
-from emboundary.service.request import MapRequest
+from emboundary.service.run.request import MapRequest
 
 SIZES = {"256 MiB": (64, 2048, 2048), "16 GiB": (1024, 4096, 4096)}
 VOXELS_NM = {"flat": (50.0, 4.6, 4.6), "cubic": (8.0, 8.0, 8.0)}

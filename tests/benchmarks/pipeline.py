@@ -27,7 +27,7 @@ import tifffile
 from engines import RecordingEngine, map_quietly
 from measuring import answer, ask, in_turns, publish, ratios, spread
 
-from emboundary.service.request import MapRequest
+from emboundary.service.run.request import MapRequest
 
 AXES = ["--axes", "zyx", "--voxel-size", "50,4.6,4.6"]
 

@@ -27,8 +27,8 @@ import zarr
 from emboundary.model.repository import load_model
 from emboundary.service import console
 from emboundary.service.cli import NAME, create_cli
-from emboundary.service.pipeline import IN_FLIGHT
-from emboundary.service.tiling import Tiling, split
+from emboundary.service.run.pipeline import IN_FLIGHT
+from emboundary.service.run.tiling import Tiling, split
 
 CAMPAIGN = os.environ.get("EMBOUNDARY_CAMPAIGN") == "1"
 FORMATS = (".zarr", ".tif", ".h5")

@@ -15,8 +15,8 @@ import pytest
 from numpy.typing import NDArray
 
 from emboundary.model.groups import D4, act, bits
-from emboundary.service.inference import predict_array
-from emboundary.service.intensity import Intensity
+from emboundary.service.preparing.intensity import Intensity
+from emboundary.service.run.inference import predict_array
 
 TOLERANCE = 1e-5
 UNIT = Intensity(0.0, 1.0)

@@ -17,12 +17,12 @@ from rich.console import Console
 from emboundary.model.geometry import Box
 from emboundary.model.groups import D4, act, inverse_element
 from emboundary.model.repository import list_models
-from emboundary.service.inference import predict_array, predict_box
-from emboundary.service.intensity import Intensity
-from emboundary.service.prediction import make_map
-from emboundary.service.predictor import LocalPredictor
+from emboundary.service.preparing.intensity import Intensity
 from emboundary.service.progress import LineReporter
-from emboundary.service.request import MapRequest
+from emboundary.service.run.inference import predict_array, predict_box
+from emboundary.service.run.prediction import make_map
+from emboundary.service.run.predictor import LocalPredictor
+from emboundary.service.run.request import MapRequest
 from emboundary.service.volumes import open_volume
 
 TOLERANCE = 1e-5

@@ -28,8 +28,8 @@ from emboundary.service.app import create_app
 from emboundary.service.codecs import MediaType, decode, encode
 from emboundary.service.engine import OnnxEngine
 from emboundary.service.errors import ModelUnavailableError
-from emboundary.service.inference import predict_array
-from emboundary.service.intensity import measure
+from emboundary.service.preparing.intensity import measure
+from emboundary.service.run.inference import predict_array
 from emboundary.service.settings import Settings
 
 NPY = {"Content-Type": "application/x-npy"}

@@ -35,10 +35,10 @@ from emboundary.service.cli import create_cli
 from emboundary.service.commands.check import histogram
 from emboundary.service.engine import IdentityEngine, OnnxEngine
 from emboundary.service.errors import InputError, UsageError
-from emboundary.service.inference import Map
-from emboundary.service.intensity import Intensity, measure
+from emboundary.service.preparing.intensity import Intensity, measure
 from emboundary.service.progress import QuietReporter
-from emboundary.service.tiling import Tiling
+from emboundary.service.run.inference import Map
+from emboundary.service.run.tiling import Tiling
 from emboundary.service.volumes import open_volume
 
 UNIT = Intensity(0.0, 1.0)

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from emboundary.service.clahe import Clahe
 from emboundary.service.errors import InputError, UsageError
-from emboundary.service.intensity import measure
+from emboundary.service.preparing.clahe import Clahe
+from emboundary.service.preparing.intensity import measure
 from emboundary.service.volumes.axes import Axis, SpaceAxes
 
 
@@ -94,14 +94,14 @@ def test_a_layer_of_chunks_is_read_once(depth: int) -> None:
 
 
 def test_slabs_do_not_cross_layers_of_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("emboundary.service.clahe._SECTION_BYTES", 3 * 600)
+    monkeypatch.setattr("emboundary.service.preparing.clahe._SECTION_BYTES", 3 * 600)
     source = Section(uneven(10, 20, 30), 4)
     everything(Clahe(source))
     assert source.read == [(0, 3), (3, 4), (4, 7), (7, 8), (8, 10)]
 
 
 def test_what_is_kept_is_bounded_and_the_oldest_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("emboundary.service.clahe._KEPT_BYTES", 2 * 600)
+    monkeypatch.setattr("emboundary.service.preparing.clahe._KEPT_BYTES", 2 * 600)
     source = Section(uneven(4, 20, 30))
     volume = Clahe(source)
     for z in (0, 1, 0, 2, 0, 1, 3, 3):
@@ -173,5 +173,5 @@ def test_without_opencv_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_opencv_is_loaded_only_when_it_is_needed() -> None:
-    code = "import sys, emboundary.service.clahe; sys.exit('cv2' in sys.modules)"
+    code = "import sys, emboundary.service.preparing.clahe; sys.exit('cv2' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -22,11 +22,11 @@ from emboundary.service.client.http import BoundaryClient, Patience
 from emboundary.service.client.streaming import RemoteModel
 from emboundary.service.engine import OnnxEngine
 from emboundary.service.errors import RemoteError, UsageError
-from emboundary.service.inference import predict_array
-from emboundary.service.intensity import Intensity, measure
+from emboundary.service.preparing.intensity import Intensity, measure
+from emboundary.service.run.inference import predict_array
+from emboundary.service.run.tiling import Tiling, split
 from emboundary.service.schemas import ModelReply
 from emboundary.service.settings import Settings
-from emboundary.service.tiling import Tiling, split
 
 INTENSITY = Intensity(120.0, 40.0)
 

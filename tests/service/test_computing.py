@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from emboundary.model.geometry import Box, Footprint
 from emboundary.model.repository import load_model
-from emboundary.service.computing import Computation, Masked
 from emboundary.service.engine import IdentityEngine, OnnxEngine
-from emboundary.service.inference import predict_array
-from emboundary.service.intensity import Intensity
-from emboundary.service.predictor import LocalComputation
+from emboundary.service.preparing.intensity import Intensity
+from emboundary.service.run.computing import Computation, Masked
+from emboundary.service.run.inference import predict_array
+from emboundary.service.run.predictor import LocalComputation
 
 INTENSITY = Intensity(120.0, 40.0)
 SHAPE = (3, 61, 70)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from emboundary.service.fill import PIECE, RUN, fill_mask, whole_pieces
+from emboundary.service.preparing.fill import PIECE, RUN, fill_mask, whole_pieces
 
 
 def by_hand(row: list[int], fill: int) -> list[bool]:

@@ -5,12 +5,12 @@ import sys
 
 import pytest
 
-from emboundary.service.heap import keep_tight
+from emboundary.service.run.heap import keep_tight
 
 # Threads that each free large buffers and keep a small one, as those that decode chunks do.
 PROGRAM = """
 import sys, threading
-from emboundary.service.heap import keep_tight
+from emboundary.service.run.heap import keep_tight
 if sys.argv[1] == "tight":
     keep_tight()
 kept = []

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from emboundary.model.geometry import Box, Footprint
 from emboundary.service.engine import IdentityEngine
 from emboundary.service.errors import InputError
-from emboundary.service.inference import Map, predict_array, predict_box
-from emboundary.service.intensity import Intensity
+from emboundary.service.preparing.intensity import Intensity
+from emboundary.service.run.inference import Map, predict_array, predict_box
 
 FOOTPRINT = Footprint((0, 12, 12), (1, 4, 4))
 UNIT = Intensity(0.0, 1.0)
@@ -55,7 +55,7 @@ def test_engines_see_aligned_images_and_the_full_halo() -> None:
 
 def test_sections_share_a_batch_only_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = WatchedEngine()
-    monkeypatch.setattr("emboundary.service.inference.BATCH_PIXELS", 2 * 40 * 40 + 1)
+    monkeypatch.setattr("emboundary.service.run.inference.BATCH_PIXELS", 2 * 40 * 40 + 1)
     array = ramp((5, 16, 16))
     np.testing.assert_array_equal(predict_array(engine, array, UNIT), array)
     assert [shape[0] for shape in engine.shapes] == [2, 2, 1]

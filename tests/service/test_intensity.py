@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from emboundary.service.errors import InputError, NonFiniteError, UsageError
-from emboundary.service.intensity import Intensity, measure
+from emboundary.service.preparing.intensity import Intensity, measure
 from emboundary.service.volumes import open_volume
 
 
@@ -78,8 +78,8 @@ def tissue(*shape: int, seed: int = 2) -> NDArray[np.uint8]:
 
 
 def test_every_voxel_is_read_once_whatever_the_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("emboundary.service.scanning._READ_VOXELS", 2048)
-    monkeypatch.setattr("emboundary.service.tally._COUNTED_VOXELS", 7)
+    monkeypatch.setattr("emboundary.service.preparing.scanning._READ_VOXELS", 2048)
+    monkeypatch.setattr("emboundary.service.preparing.tally._COUNTED_VOXELS", 7)
     array = np.random.default_rng(2).normal(size=(5, 9, 600))
     volume = Chunked(array, (2, 4, 256))
     advanced: list[int] = []
@@ -111,7 +111,7 @@ def test_statistics_do_not_depend_on_chunks(
     array[0, 0, 0], array[-1, -1, -1] = 9, 8
     expected = measure(array)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("emboundary.service.scanning._READ_VOXELS", read)
+        patch.setattr("emboundary.service.preparing.scanning._READ_VOXELS", read)
         assert measure(Chunked(array, chunks)) == expected
 
 
@@ -252,8 +252,8 @@ class Endless:
 
 @pytest.fixture
 def small_sample(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("emboundary.service.intensity._SAMPLED_VOXELS", 1 << 23)
-    monkeypatch.setattr("emboundary.service.intensity._MOST_CELLS", 64)
+    monkeypatch.setattr("emboundary.service.preparing.intensity._SAMPLED_VOXELS", 1 << 23)
+    monkeypatch.setattr("emboundary.service.preparing.intensity._MOST_CELLS", 64)
 
 
 @pytest.mark.usefixtures("small_sample")

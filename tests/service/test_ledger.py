@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emboundary.service.errors import OutputError
-from emboundary.service.ledger import Header, Ledger, differences, read_header
+from emboundary.service.run.ledger import Header, Ledger, differences, read_header
 
 HEADER = Header({"model": "abc", "tta": False}, {"intensity": [128.5, 40.25]})
 

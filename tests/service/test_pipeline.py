@@ -12,10 +12,10 @@ import pytest
 from numpy.typing import NDArray
 
 from emboundary.model.geometry import BlockGrid, Box
-from emboundary.service.channel import Channel, ClosedError
 from emboundary.service.errors import DeviceError, InputError, OutputError
-from emboundary.service.pipeline import IN_FLIGHT, Pipeline, Tally, Waiting
-from emboundary.service.tiling import split
+from emboundary.service.run.channel import Channel, ClosedError
+from emboundary.service.run.pipeline import IN_FLIGHT, Pipeline, Tally, Waiting
+from emboundary.service.run.tiling import split
 
 
 class Fake:
@@ -153,7 +153,7 @@ def test_reading_and_computing_overlap() -> None:
 def test_a_block_that_cannot_be_read_is_tried_again_then_missing_and_the_run_goes_on(
     workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("emboundary.service.pipeline._SECONDS_BEFORE_RETRIES", (0.0, 0.0))
+    monkeypatch.setattr("emboundary.service.run.pipeline._SECONDS_BEFORE_RETRIES", (0.0, 0.0))
     work = Fake()
     tries: list[int] = []
 
@@ -175,7 +175,7 @@ def test_a_block_that_cannot_be_read_is_tried_again_then_missing_and_the_run_goe
 
 
 def test_an_input_of_which_nothing_can_be_read_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("emboundary.service.pipeline._SECONDS_BEFORE_RETRIES", ())
+    monkeypatch.setattr("emboundary.service.run.pipeline._SECONDS_BEFORE_RETRIES", ())
     work = Fake(5000)
 
     def load(_: Box) -> Box:

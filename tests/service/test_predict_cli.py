@@ -23,8 +23,8 @@ from emboundary.model.repository import load_model
 from emboundary.service import console
 from emboundary.service.cli import create_cli
 from emboundary.service.engine import OnnxEngine
-from emboundary.service.inference import predict_array
-from emboundary.service.intensity import Intensity, measure
+from emboundary.service.preparing.intensity import Intensity, measure
+from emboundary.service.run.inference import predict_array
 from emboundary.service.volumes import open_volume
 from emboundary.service.volumes.place import Place
 from emboundary.service.volumes.zarr_output import ZarrOutput

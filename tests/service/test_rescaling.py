@@ -12,13 +12,13 @@ from PIL import Image
 
 from emboundary.model.geometry import Box
 from emboundary.model.repository import load_model
-from emboundary.service.computing import RescaledComputation
 from emboundary.service.engine import OnnxEngine
 from emboundary.service.errors import UsageError
-from emboundary.service.inference import predict_array
-from emboundary.service.intensity import Intensity
-from emboundary.service.predictor import LocalComputation
-from emboundary.service.rescaling import Rescaled
+from emboundary.service.preparing.intensity import Intensity
+from emboundary.service.preparing.rescaling import Rescaled
+from emboundary.service.run.computing import RescaledComputation
+from emboundary.service.run.inference import predict_array
+from emboundary.service.run.predictor import LocalComputation
 
 INTENSITY = Intensity(127.5, 73.9)
 FACTOR = st.sampled_from([1 / 16, 0.3, 0.5, 4.6 / 6, 1.0, 1.3, 2.0, 6 / 4.6, 3.7])

@@ -4,7 +4,7 @@ import pytest
 
 from emboundary.model.geometry import Box
 from emboundary.service.errors import UsageError
-from emboundary.service.roi import parse_roi
+from emboundary.service.run.roi import parse_roi
 
 SHAPE = (16, 100, 200)
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emboundary.service.fill import PIECE, whole_pieces
-from emboundary.service.scanning import CELL, cells, reading_block, whole
+from emboundary.service.preparing.fill import PIECE, whole_pieces
+from emboundary.service.preparing.scanning import CELL, cells, reading_block, whole
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_blocks_cover_a_volume_once_and_never_cut_pieces(
     shape: tuple[int, int, int], chunks: tuple[int, int, int]
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("emboundary.service.scanning._READ_VOXELS", 1)
+        patch.setattr("emboundary.service.preparing.scanning._READ_VOXELS", 1)
         boxes = list(whole(shape, chunks))
     count = np.zeros(shape, np.int64)
     for box in boxes:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emboundary.service.tally import Bins, Moments, Tally
+from emboundary.service.preparing.tally import Bins, Moments, Tally
 
 FLOATS = st.floats(-1e250, 1e250).map(lambda value: value if abs(value) > 1e-50 else 0.0)
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from emboundary.model.geometry import Box, Footprint
 from emboundary.service.errors import UsageError
-from emboundary.service.tiling import DEFAULT_TILE, Tiling, split
+from emboundary.service.run.tiling import DEFAULT_TILE, Tiling, split
 
 extents = st.integers(1, 3000)
 

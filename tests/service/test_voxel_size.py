@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from emboundary.service.errors import UsageError
-from emboundary.service.voxel_size import factors, mismatch, nearest
+from emboundary.service.preparing.voxel_size import factors, mismatch, nearest
 
 VNC, CORTEX = (50.0, 4.6, 4.6), (30.0, 6.0, 6.0)
 

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from emboundary.model.geometry import Box, Readable, Triple
 from emboundary.service.errors import InputError, NonFiniteError, UsageError
-from emboundary.service.fill import RULE, fill_mask, fill_value
-from emboundary.service.scanning import CELL, Scanner, cells, triple, whole
-from emboundary.service.tally import Summary, Tally
+from emboundary.service.preparing.fill import RULE, fill_mask, fill_value
+from emboundary.service.preparing.scanning import CELL, Scanner, cells, triple, whole
+from emboundary.service.preparing.tally import Summary, Tally
 
 # Larger volumes are sampled, until so many voxels of data were seen, in so many cells at most.
 _COUNTED_WHOLE = 1 << 30

@@ -13,20 +13,20 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from emboundary.model.geometry import Box
-from emboundary.service.computing import Computation, Masked, RescaledComputation
 from emboundary.service.errors import EmboundaryError, InterruptedRunError, OutputError
-from emboundary.service.heap import keep_tight
-from emboundary.service.intensity import Intensity, measure
-from emboundary.service.ledger import Header, Ledger, differences, read_header
-from emboundary.service.pipeline import Pipeline, Waiting
-from emboundary.service.plan import Plan
-from emboundary.service.predictor import Predictor
+from emboundary.service.preparing.intensity import Intensity, measure
+from emboundary.service.preparing.rescaling import Rescaled
 from emboundary.service.progress import Reporter
-from emboundary.service.request import MapRequest
-from emboundary.service.rescaling import Rescaled
+from emboundary.service.run.computing import Computation, Masked, RescaledComputation
+from emboundary.service.run.heap import keep_tight
+from emboundary.service.run.ledger import Header, Ledger, differences, read_header
+from emboundary.service.run.pipeline import Pipeline, Waiting
+from emboundary.service.run.plan import Plan
+from emboundary.service.run.predictor import Predictor
+from emboundary.service.run.request import MapRequest
+from emboundary.service.run.work import MapWork, Missing, ShrinkWork
 from emboundary.service.volumes import Output, open_map
 from emboundary.service.volumes.place import Place, storing
-from emboundary.service.work import MapWork, Missing, ShrinkWork
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emboundary.model.geometry import Box, Footprint, Readable
-from emboundary.service.inference import Map
-from emboundary.service.rescaling import Rescaled
+from emboundary.service.preparing.rescaling import Rescaled
+from emboundary.service.run.inference import Map
 
 Pieces = Iterator[tuple[Box, Map]]
 

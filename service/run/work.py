@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emboundary.model.geometry import BlockGrid, Box, Triple
-from emboundary.service.computing import Computation
-from emboundary.service.ledger import Ledger
 from emboundary.service.probabilities import Dtype, to_stored
-from emboundary.service.tiling import Tiling, split
+from emboundary.service.run.computing import Computation
+from emboundary.service.run.ledger import Ledger
+from emboundary.service.run.tiling import Tiling, split
 from emboundary.service.volumes import Output
 from emboundary.service.volumes.layout import downsample, source_box
 from emboundary.service.volumes.place import storing

@@ -20,9 +20,9 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from emboundary.model.geometry import Box
-from emboundary.service.channel import Channel, ClosedError
 from emboundary.service.errors import InputError
 from emboundary.service.pace import Shares
+from emboundary.service.run.channel import Channel, ClosedError
 
 _READERS = 2
 _TILES_AHEAD = 2

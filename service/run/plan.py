@@ -11,18 +11,18 @@ from typing import Any
 import numpy as np
 
 from emboundary.model.geometry import Box
-from emboundary.service.clahe import Clahe
 from emboundary.service.errors import UsageError
-from emboundary.service.predictor import Predictor
+from emboundary.service.preparing.clahe import Clahe
+from emboundary.service.preparing.voxel_size import factors as factors_to
+from emboundary.service.preparing.voxel_size import mismatch
 from emboundary.service.progress import Reporter
-from emboundary.service.request import MapRequest
-from emboundary.service.roi import parse_roi
-from emboundary.service.tiling import Tiling
+from emboundary.service.run.predictor import Predictor
+from emboundary.service.run.request import MapRequest
+from emboundary.service.run.roi import parse_roi
+from emboundary.service.run.tiling import Tiling
 from emboundary.service.volumes import MapSpec, SpaceAxes, Volume, check_output, open_volume
 from emboundary.service.volumes.layout import Level, default_chunk, default_shard, plan_levels
 from emboundary.service.volumes.place import was_published
-from emboundary.service.voxel_size import factors as factors_to
-from emboundary.service.voxel_size import mismatch
 
 # Beyond this a map would take longer than any machine lasts; metadata that say so are mostly damaged.
 _MOST_VOXELS = 1 << 54

@@ -11,11 +11,11 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from emboundary.model.geometry import Box, Footprint, Readable, Triple, read_reflected
-from emboundary.service.computing import Loaded, NetworkComputation
 from emboundary.service.engine import Engine, OnnxEngine
-from emboundary.service.inference import Map, infer, predict_box
-from emboundary.service.intensity import Intensity
-from emboundary.service.tiling import DEFAULT_TILE, Tiling
+from emboundary.service.preparing.intensity import Intensity
+from emboundary.service.run.computing import Loaded, NetworkComputation
+from emboundary.service.run.inference import Map, infer, predict_box
+from emboundary.service.run.tiling import DEFAULT_TILE, Tiling
 
 VoxelSize = tuple[float, float, float]
 # On a GPU a second worker prepares images while the first is in the engine; a CPU has no time of its own to win.

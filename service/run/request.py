@@ -9,7 +9,7 @@ from typing import Literal
 
 from emboundary.model.geometry import Triple
 from emboundary.service.errors import UsageError
-from emboundary.service.intensity import Intensity
+from emboundary.service.preparing.intensity import Intensity
 from emboundary.service.volumes import Dtype
 
 OmeZarr = Literal["0.4", "0.5"]

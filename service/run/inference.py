@@ -16,8 +16,8 @@ from emboundary.model.geometry import Box, Readable, read_reflected
 from emboundary.model.groups import D4, act, inverse_element
 from emboundary.service.engine import Engine
 from emboundary.service.errors import InputError
-from emboundary.service.intensity import Intensity, refuse_non_finite
-from emboundary.service.tiling import Tiling
+from emboundary.service.preparing.intensity import Intensity, refuse_non_finite
+from emboundary.service.run.tiling import Tiling
 
 Map = NDArray[np.float32]
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from emboundary.model.geometry import Readable, Triple
 from emboundary.service.errors import UsageError
-from emboundary.service.fill import fill_mask, fill_value
+from emboundary.service.preparing.fill import fill_mask, fill_value
 from emboundary.service.volumes.axes import SpaceAxes
 
 # A section needs up to four times its size while it is equalised.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from emboundary.model.geometry import BlockGrid, Box, Readable, Triple, round_up
 from emboundary.service.errors import InputError, NonFiniteError
-from emboundary.service.fill import PIECE, whole_pieces
+from emboundary.service.preparing.fill import PIECE, whole_pieces
 
 CELL: Triple = (16, PIECE, PIECE)
 _READ_VOXELS = 1 << 24
