@@ -38,12 +38,16 @@ class RequestError(EmboundaryError):
     Attributes:
         status: HTTP status, 4xx or 503.
         headers: further headers of the answer, for example ``Retry-After``.
+        reason: one word under which such refusals are counted.
     """
 
-    def __init__(self, status: int, detail: str, *, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, status: int, detail: str, *, headers: Mapping[str, str] | None = None, reason: str = "request"
+    ) -> None:
         super().__init__(detail)
         self.status = status
         self.headers = dict(headers or {})
+        self.reason = reason
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:

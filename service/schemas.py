@@ -38,13 +38,15 @@ class Limits(_Strict):
     Attributes:
         max_body_bytes: largest body, as sent and decompressed.
         max_computed_voxels: most voxels that one request may cost: its sections, each with the halo around it.
-        max_waiting: requests for one model that are served or wait at once; more are answered 429.
-        tile: side in voxels of the write blocks that a larger image is cut into.
+        queue_tiles: tiles that wait for the device at most; a request that does not fit is answered 429.
+        request_timeout_s: seconds from the whole body to the answer; what takes longer belongs into a job.
+        tile: side in voxels of the tiles that a larger image is cut into.
     """
 
     max_body_bytes: Annotated[int, Field(ge=1)]
     max_computed_voxels: Annotated[int, Field(ge=1)]
-    max_waiting: Annotated[int, Field(ge=1)]
+    queue_tiles: Annotated[int, Field(ge=1)]
+    request_timeout_s: Annotated[float, Field(gt=0)]
     tile: Annotated[int, Field(ge=1)]
 
 

@@ -1,0 +1,1 @@
+"""Who may do what, where jobs may read and write, and what answers and logs must not tell."""
