@@ -5,34 +5,35 @@ from __future__ import annotations
 import sys
 import warnings
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import typer
 
 from emboundary.service import console
-from emboundary.service.commands.check import check
-from emboundary.service.commands.client import create_client_cli
-from emboundary.service.commands.demo import demo
-from emboundary.service.commands.doctor import doctor
-from emboundary.service.commands.models import models
-from emboundary.service.commands.predict import predict
-from emboundary.service.commands.serve import serve
+from emboundary.service.commands.lazy import LazyGroup
 
 NAME = "emboundary"
+
+
+class _Commands(LazyGroup):
+    """All commands but none of their imports."""
+
+    lazy: ClassVar[dict[str, str]] = {
+        name: f"emboundary.service.commands.{name}:{name}"
+        for name in ("predict", "check", "serve", "models", "doctor", "demo", "client")
+    }
 
 
 def create_cli() -> typer.Typer:
     """The command line with all its commands."""
     app = typer.Typer(
+        cls=_Commands,
         help="Neuron boundaries in electron microscopy volumes.",
         add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
     app.callback()(_options)
-    for command in (predict, check, serve, models, doctor, demo):
-        app.command()(command)
-    app.add_typer(create_client_cli(), name="client")
     return app
 
 

@@ -17,19 +17,15 @@ from emboundary.service.commands.mapping import build_request, refuse_incomplete
 from emboundary.service.commands.summary import show_summary
 from emboundary.service.progress import Reporter, create_reporter
 
-
-def create_client_cli() -> typer.Typer:
-    """The commands below ``emboundary client``."""
-    app = typer.Typer(help="Ask a service elsewhere.", rich_markup_mode=None)
-    app.callback()(_client)  # keeps "predict" a command of its own while it is the only one
-    app.command()(predict)
-    return app
+client = typer.Typer(help="Ask a service elsewhere.", add_completion=False, rich_markup_mode=None)
 
 
+@client.callback()
 def _client() -> None:
     """Ask a service elsewhere."""
 
 
+@client.command()
 def predict(
     source: options.Source,
     target: options.Target,
@@ -80,10 +76,10 @@ def predict(
         clahe=clahe,
         rescale=rescale,
     )
-    with BoundaryClient.connect(url) as client, _retries_said(reporter):
+    with BoundaryClient.connect(url) as connection, _retries_said(reporter):
         # What is resampled again here must not have been rounded there.
-        remote = RemoteModel(client, client.model(model), tta=tta, dtype="float32" if rescale else dtype)
-        reporter.say(f"{remote.model.name} {remote.model.version} at {client.url}")
+        remote = RemoteModel(connection, connection.model(model), tta=tta, dtype="float32" if rescale else dtype)
+        reporter.say(f"{remote.model.name} {remote.model.version} at {connection.url}")
         report = run_request(request, remote, reporter)
     show_summary(
         report,
