@@ -1,4 +1,4 @@
-"""What ``predict`` and ``client predict`` share: the request that their common options make, and its run."""
+"""What ``predict`` and ``client predict`` share: how a map is made, and what is said when parts of it are missing."""
 
 from __future__ import annotations
 
@@ -10,62 +10,12 @@ from pathlib import Path
 from types import FrameType
 
 from emboundary.service.errors import InputError
-from emboundary.service.preparing.intensity import Intensity
 from emboundary.service.progress import Reporter
 from emboundary.service.run.prediction import MapReport, make_map
 from emboundary.service.run.predictor import Predictor
-from emboundary.service.run.request import MapRequest, OmeZarr, parse_extents, parse_voxel_size
-from emboundary.service.volumes import Dtype
+from emboundary.service.run.request import MapRequest
 
 _SHOWN = 20
-
-
-def build_request(
-    *,
-    source: str,
-    target: Path,
-    axes: str | None,
-    voxel_size: str | None,
-    roi: str | None,
-    tile: int | None,
-    dtype: Dtype,
-    intensity: str | None,
-    overwrite: bool,
-    chunk: str | None,
-    shard: str | None,
-    ome_zarr: OmeZarr,
-    pyramid: bool,
-    mask: str | None,
-    fill: float | None,
-    fill_missing: float | None,
-    clahe: bool,
-    rescale: bool,
-) -> MapRequest:
-    """The request that the options make.
-
-    Raises:
-        UsageError: an option that is malformed or out of range.
-    """
-    return MapRequest(
-        source=source,
-        target=target,
-        axes=axes,
-        voxel_size_nm=parse_voxel_size(voxel_size),
-        roi=roi,
-        tile=tile,
-        dtype=dtype,
-        intensity=None if intensity is None else Intensity.parse(intensity),
-        overwrite=overwrite,
-        chunk=parse_extents("chunk", chunk),
-        shard=parse_extents("shard", shard),
-        ome_zarr=ome_zarr,
-        pyramid=pyramid,
-        mask=mask,
-        fill=fill,
-        fill_missing=fill_missing,
-        clahe=clahe,
-        rescale=rescale,
-    )
 
 
 def run_request(request: MapRequest, predictor: Predictor, reporter: Reporter) -> MapReport:

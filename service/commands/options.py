@@ -10,6 +10,7 @@ import typer
 from emboundary.service.engine import Device
 from emboundary.service.progress import Style
 from emboundary.service.run.request import OmeZarr
+from emboundary.service.run.tiling import DEFAULT_TILE
 from emboundary.service.volumes import Dtype
 
 Source = Annotated[
@@ -24,6 +25,12 @@ Target = Annotated[Path, typer.Argument(metavar="OUTPUT", help="Ends in .zarr (O
 DeviceChoice = Annotated[Device, typer.Option(help="auto takes a GPU if one works; cuda never falls back to the CPU.")]
 Tta = Annotated[bool, typer.Option("--tta", help="Average the 8 rotations and flips.")]
 Roi = Annotated[str | None, typer.Option(metavar="Z0:Z1,Y0:Y1,X0:X1", help="Map only this box, in voxels.")]
+Tile = Annotated[
+    int | None,
+    typer.Option(
+        help=f"A tile and its halo hold as many pixels as this square.  [default: {DEFAULT_TILE}; a service's own]"
+    ),
+]
 OutputDtype = Annotated[Dtype, typer.Option(help="Of OUTPUT; uint8 stores round(255 p).")]
 MeanStd = Annotated[
     str | None, typer.Option(metavar="MEAN,STD", help="Normalise by these, not by the whole volume's statistics.")

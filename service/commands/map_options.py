@@ -1,0 +1,88 @@
+"""The options of a map, written down once for the commands that make one: here, through a service, or as a job."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+from emboundary.service.commands import options
+from emboundary.service.preparing.intensity import Intensity
+from emboundary.service.run.request import MapRequest, parse_extents, parse_voxel_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapOptions:
+    """What a user asks for, as typed: one field for each option, by its name and with its default.
+
+    Attributes:
+        source: INPUT.
+        target: OUTPUT.
+    """
+
+    source: options.Source
+    target: options.Target
+    tta: options.Tta = False
+    roi: options.Roi = None
+    tile: options.Tile = None
+    dtype: options.OutputDtype = "uint8"
+    intensity: options.MeanStd = None
+    axes: options.Axes = None
+    voxel_size: options.VoxelSize = None
+    chunk: options.Chunk = None
+    shard: options.Shard = None
+    ome_zarr: options.OmeZarrVersion = "0.5"
+    pyramid: options.Pyramid = True
+    mask: options.Mask = None
+    fill: options.Fill = None
+    fill_missing: options.FillMissing = None
+    clahe: options.EqualiseSections = False
+    rescale: options.Rescale = False
+    overwrite: options.Overwrite = False
+
+    def request(self) -> MapRequest:
+        """The request that the options make.
+
+        Raises:
+            UsageError: an option that is malformed or out of range.
+        """
+        return MapRequest(
+            source=self.source,
+            target=self.target,
+            axes=self.axes,
+            voxel_size_nm=parse_voxel_size(self.voxel_size),
+            roi=self.roi,
+            tile=self.tile,
+            dtype=self.dtype,
+            intensity=None if self.intensity is None else Intensity.parse(self.intensity),
+            overwrite=self.overwrite,
+            chunk=parse_extents("chunk", self.chunk),
+            shard=parse_extents("shard", self.shard),
+            ome_zarr=self.ome_zarr,
+            pyramid=self.pyramid,
+            mask=self.mask,
+            fill=self.fill,
+            fill_missing=self.fill_missing,
+            clahe=self.clahe,
+            rescale=self.rescale,
+        )
+
+
+def with_map_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command all options of a map in place of its one parameter of type ``MapOptions``."""
+    own = inspect.signature(command, eval_str=True).parameters
+    shared = inspect.signature(MapOptions, eval_str=True).parameters
+    name = next(name for name, parameter in own.items() if parameter.annotation is MapOptions)
+
+    def run(**values: Any) -> None:
+        chosen = MapOptions(**{field.name: values.pop(field.name) for field in fields(MapOptions)})
+        command(**{name: chosen}, **values)
+
+    spliced = [p for key in own for p in (shared.values() if key == name else [own[key]])]
+    run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in spliced]
+    )
+    run.__annotations__ = {p.name: p.annotation for p in spliced}
+    run.__name__, run.__doc__, run.__module__ = command.__name__, command.__doc__, command.__module__
+    return run
