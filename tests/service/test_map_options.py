@@ -12,6 +12,7 @@ import typer
 
 from emboundary.service import console
 from emboundary.service.commands.map_options import MapOptions, with_map_options
+from emboundary.service.errors import UsageError
 from emboundary.service.preparing.intensity import Intensity
 from emboundary.service.run.request import MapRequest
 
@@ -68,13 +69,18 @@ def test_the_defaults_are_those_of_a_request() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["--chunk", "1,2"], ["--intensity", "1"], ["--voxel-size", "0,1,1"], ["--fill", "2"]]
+    ("words", "message"),
+    [
+        (["--chunk", "1,2"], "chunk is '1,2'; it must be Z,Y,X"),
+        (["--intensity", "1"], "intensity is '1'"),
+        (["--voxel-size", "0,1,1"], "voxel size is 0,1,1; every extent must be finite and above 0 nm"),
+        (["--fill", "2"], "fill is 2; it is a probability"),
+    ],
 )
-def test_a_malformed_option_is_wrong_usage(words: list[str]) -> None:
+def test_a_malformed_option_is_wrong_usage(words: list[str], message: str) -> None:
     _, [(_, chosen)] = run("in.tif", "out.zarr", *words)
-    with pytest.raises(Exception, match=f"{words[0].strip('-').replace('-', ' ')} is {words[1]!r}?") as caught:
+    with pytest.raises(UsageError, match=message):
         chosen.request()
-    assert getattr(caught.value, "exit_code", None) == console.WRONG_USAGE
 
 
 def test_an_unknown_option_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
