@@ -147,15 +147,23 @@ class Pipeline:
     Args:
         work: what is done for each block.
         workers: threads that compute; more than one where a run leaves the device idle, or waits for a network.
-        advance: called with the number of voxels of every piece that has been computed.
+        advance: called with the number of voxels of every piece that has been computed; what it raises ends the run.
+        recorded: called with the number of blocks that have been recorded as done since the last call.
         waiting: where the time goes.
     """
 
     def __init__(
-        self, work: Work, *, workers: int = 1, advance: Callable[[int], None] | None = None, waiting: Waiting
+        self,
+        work: Work,
+        *,
+        workers: int = 1,
+        advance: Callable[[int], None] | None = None,
+        recorded: Callable[[int], None] | None = None,
+        waiting: Waiting,
     ) -> None:
         self._work = work
         self._advance = advance or (lambda _: None)
+        self._recorded = recorded or (lambda _: None)
         self._waiting = waiting
         self._workers = workers
         self._loaded: Channel[tuple[_Block, Box, Any]] = Channel(_TILES_AHEAD)
@@ -300,6 +308,7 @@ class Pipeline:
             stored = [block for block in blocks if block.reason is None]
             self._work.done([block.number for block in stored])
             self._stored += len(stored)
+            self._recorded(len(stored))
             self._skipped += sum(block.skipped for block in stored)
             for block in blocks:
                 if block.reason is not None:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from emboundary.model.geometry import Box
 from emboundary.service.errors import EmboundaryError, InterruptedRunError, OutputError
@@ -26,7 +26,7 @@ from emboundary.service.run.predictor import Predictor
 from emboundary.service.run.request import MapRequest
 from emboundary.service.run.work import MapWork, Missing, ShrinkWork
 from emboundary.service.volumes import Output, open_map
-from emboundary.service.volumes.place import Place, storing
+from emboundary.service.volumes.place import Place, is_begun, storing
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,37 @@ class MapReport:
         return self.voxels / self.seconds
 
 
+class Follower(Protocol):
+    """Whoever keeps account of a run, beside people who watch it; told from several threads, one at a time."""
+
+    def planned(self, plan: Plan) -> None:
+        """The run begins, or goes on: nothing has been written by it yet."""
+        ...
+
+    def stored(self, blocks: int) -> None:
+        """So many blocks of the map are safe by now, those of earlier runs among them."""
+        ...
+
+    def finished(self, report: MapReport) -> None:
+        """All is stored; what follows is that OUTPUT gets its name, and that the hidden folder goes."""
+        ...
+
+
 def make_map(
-    request: MapRequest, predictor: Predictor, reporter: Reporter, clock: Callable[[], float] = time.perf_counter
+    request: MapRequest,
+    predictor: Predictor,
+    reporter: Reporter,
+    clock: Callable[[], float] = time.perf_counter,
+    follower: Follower | None = None,
 ) -> MapReport:
     """Map a volume; OUTPUT appears when it is whole, or not at all.
+
+    Args:
+        request: what is asked for.
+        predictor: the network.
+        reporter: shows how far the run is; what it raises as voxels advance ends the run, with what is whole kept.
+        clock: seconds from any origin.
+        follower: told what has been decided and what is safe; what it raises ends the run.
 
     Raises:
         UsageError: a ROI, tile, dtype or suffix that does not fit.
@@ -79,8 +106,33 @@ def make_map(
     began = clock()
     keep_tight()
     with ExitStack() as opened:
-        report = _Run(Plan.prepare(request, predictor, reporter, opened), reporter).execute()
+        plan = Plan.prepare(request, predictor, reporter, opened)
+        report = _Run(plan, reporter, follower or _Nobody(), lambda: clock() - began).execute()
     return replace(report, seconds=clock() - began)
+
+
+def refuse_another_run(plan: Plan, reporter: Reporter) -> None:
+    """Refuse a run that would be refused as soon as it began, because of what stands at its OUTPUT.
+
+    Raises:
+        OutputError: another run is writing OUTPUT, or has begun it with other arguments.
+    """
+    if is_begun(plan.request.target):
+        with Place.take(plan.request.target) as place:
+            _Run(plan, reporter, _Nobody(), lambda: 0.0).header(place)
+
+
+class _Nobody:
+    """Keeps no account."""
+
+    def planned(self, plan: Plan) -> None:
+        """Nothing."""
+
+    def stored(self, blocks: int) -> None:
+        """Nothing."""
+
+    def finished(self, report: MapReport) -> None:
+        """Nothing."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +141,8 @@ class _Run:
 
     plan: Plan
     reporter: Reporter
+    follower: Follower
+    seconds: Callable[[], float]
 
     @property
     def request(self) -> MapRequest:
@@ -100,7 +154,8 @@ class _Run:
         with Place.take(self.request.target) as place, self._kept_if_begun(place) as begun:
             if place.published and (report := self._published(place)) is not None:
                 return report
-            header = self._header(place)
+            header = self.header(place)
+            self.follower.planned(self.plan)
             if header is None:
                 with storing(self.request.target):
                     # Before its map: a ledger must never speak of blocks that another run has removed.
@@ -121,6 +176,7 @@ class _Run:
                         missing = {"missing": ledger.filled} if ledger.filled else {}
                         output.finish({**spec.provenance, **missing})
             if report.complete:
+                self.follower.finished(replace(report, seconds=self.seconds()))
                 place.publish(overwrite=self.request.overwrite)
             elif not ledger.count():
                 place.discard()
@@ -147,7 +203,7 @@ class _Run:
         blocks = len(self.plan.tiling.grid)
         return MapReport(0, 0.0, 0, blocks, 0, (), complete=True, intensity=Intensity(mean, std))
 
-    def _header(self, place: Place) -> Header | None:
+    def header(self, place: Place) -> Header | None:
         """What an earlier run left, if this one can go on with it; None: begin.
 
         Raises:
@@ -210,14 +266,22 @@ class _Run:
             self.reporter.say(
                 f"{resumed} of {len(tiling.grid)} blocks were stored by an earlier run; going on from there"
             )
+        self.follower.stored(resumed)
         waiting = Waiting()
         with self.reporter.bar("predicting", roi.voxels, waiting, done) as advance:
-            pipeline = Pipeline(work, workers=self.plan.predictor.workers, advance=advance, waiting=waiting)
+            pipeline = Pipeline(
+                work,
+                workers=self.plan.predictor.workers,
+                advance=advance,
+                recorded=lambda _: self.follower.stored(ledger.count()),
+                waiting=waiting,
+            )
             tally = pipeline.run(work.blocks(tiling.grid))
         missing = tuple(sorted(work.missing_blocks, key=lambda block: block.number))
         if self.request.fill_missing is not None:
             for block in missing:
                 work.fill(block, self.request.fill_missing)
+            self.follower.stored(ledger.count())
         return MapReport(
             voxels=roi.voxels - done - sum(block.box.voxels for block in missing),
             seconds=0.0,

@@ -179,6 +179,11 @@ class Place:
         self.release()
 
 
+def is_begun(path: Path) -> bool:
+    """Whether a run is writing OUTPUT, or has left a part of it to go on with."""
+    return _folder(path).exists()
+
+
 def was_published(path: Path) -> bool:
     """Whether a run gave OUTPUT its name, and was killed before it had removed its folder and the ledger in it."""
     return Place(path, _folder(path), -1).published
