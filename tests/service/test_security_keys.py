@@ -14,6 +14,7 @@ from pydantic import SecretStr
 
 from emboundary.service import problems
 from emboundary.service.errors import UsageError
+from emboundary.service.operations.metrics import Metrics
 from emboundary.service.security import keys as module
 from emboundary.service.security.keys import Key, Keys, new_key, parse_scopes, require
 from emboundary.service.settings import Settings
@@ -25,7 +26,7 @@ ROOT, ROOT_KEY = new_key("root", frozenset({"admin"}))
 
 def serve(keys: Keys) -> FastAPI:
     app = FastAPI()
-    app.state.service = SimpleNamespace(keys=keys)
+    app.state.service = SimpleNamespace(keys=keys, metrics=Metrics(), settings=Settings())
     problems.install(app)
 
     @app.get("/jobs", dependencies=[require("jobs")])
