@@ -37,6 +37,33 @@ def list_models(repository: Path = ZOO) -> tuple[str, ...]:
     return tuple(sorted(names, key=lambda n: (n != DEFAULT_MODEL, n)))
 
 
+def list_versions(name: str, repository: Path = ZOO) -> tuple[str, ...]:
+    """Versions of a model in a repository, the newest first; empty where there is none."""
+    if name not in list_models(repository):
+        return ()
+    return tuple(folder.name for folder in _versions(repository / name))
+
+
+def load_version(name: str, version: str, repository: Path = ZOO) -> ModelEntry:
+    """Find one version of a model by name and check its hash.
+
+    Raises:
+        ModelError: no such model or version, an unreadable or inconsistent description, one that speaks of another
+            model, or a file whose SHA-256 differs from the one its description states.
+    """
+    known = list_versions(name, repository)
+    if version not in known:
+        raise ModelError(f"version {version!r} of model {name!r} not found; here: {', '.join(known) or 'none'}")
+    entry = _load_folder(repository / name / version)
+    described = entry.description
+    if (described.name, described.version) != (name, version):
+        raise ModelError(
+            f"{entry.path.parent} describes itself as {described.name}/{described.version}; a model lies in "
+            "NAME/VERSION as its description says: rename the folder, or export it again"
+        )
+    return entry
+
+
 def load_model(name_or_path: str | Path = DEFAULT_MODEL, repository: Path = ZOO) -> ModelEntry:
     """Find a model by name (newest version), by file or by folder, and check its hash.
 
@@ -66,10 +93,15 @@ def _find_folder(name_or_path: str | Path, repository: Path) -> Path:
 
 
 def _newest_version(folder: Path) -> Path:
-    versions = [p for p in folder.iterdir() if p.name.isdecimal() and (p / MODEL_FILE).exists()]
+    versions = _versions(folder)
     if not versions:
         raise ModelError(f"{folder} holds no VERSION/{MODEL_FILE}; a model is a folder NAME/VERSION/{MODEL_FILE}")
-    return max(versions, key=lambda p: int(p.name))
+    return versions[0]
+
+
+def _versions(folder: Path) -> list[Path]:
+    versions = [p for p in folder.iterdir() if p.name.isdecimal() and (p / MODEL_FILE).exists()]
+    return sorted(versions, key=lambda p: int(p.name), reverse=True)
 
 
 def _load_folder(folder: Path) -> ModelEntry:

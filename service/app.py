@@ -3,33 +3,42 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI
 
 from emboundary.service import problems
-from emboundary.service.hosting import ModelHosts
+from emboundary.service.batching.scheduler import Policy, Scheduler
+from emboundary.service.batching.warming import warm_up as warm_up_engine
+from emboundary.service.hosting import Models
+from emboundary.service.memory import Memory
+from emboundary.service.operations.metrics import Metrics
 from emboundary.service.routes import health, models, predict
 from emboundary.service.routes.state import ServiceState
+from emboundary.service.security.keys import Keys, require
 from emboundary.service.settings import Settings
-from emboundary.service.trial import predict_tiny
 
 
 def create_app(settings: Settings) -> FastAPI:
     """Make the service: its models are found and their hashes checked now, the default one runs when it starts.
 
     Raises:
-        ModelUnavailableError: no such model, or a file that is not what its description says.
+        ModelUnavailableError: no such default model, or a file that is not what its description says.
     """
-    state = ServiceState(settings, ModelHosts.of(settings))
+    state = create_state(settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(warm_up, state)
+        if state.jobs is not None:
+            state.jobs.start()
         yield
-        state.ready = False
+        state.drain()
+        await asyncio.to_thread(close, state)
 
     app = FastAPI(
         title="emboundary",
@@ -40,18 +49,58 @@ def create_app(settings: Settings) -> FastAPI:
     )
     state.attach(app)
     problems.install(app)
-    for router in (predict.router, models.router, health.router):
-        app.include_router(router)
+    app.include_router(predict.router, dependencies=[require("predict")])
+    app.include_router(models.router, dependencies=[require("predict")])
+    app.include_router(health.router)
     return app
 
 
+def create_state(settings: Settings) -> ServiceState:
+    """Everything that an application holds; no engine is opened and no thread started yet.
+
+    Raises:
+        ModelUnavailableError: as above.
+    """
+    metrics = Metrics()
+    policy = Policy(
+        queue_tiles=settings.queue_tiles,
+        batch_pixels=settings.batch_pixels,
+        batch_wait_s=settings.batch_wait_ms / 1000,
+        bucket_sides=settings.bucket_sides,
+    )
+    scheduler = Scheduler(policy, metrics)
+    memory = Memory(settings.queue_bytes)
+    state = ServiceState(
+        settings,
+        Models(settings, prepare=lambda engine: warm_up_engine(engine, policy, scheduler)),
+        scheduler,
+        memory,
+        ThreadPoolExecutor(len(os.sched_getaffinity(0)) + 2, "emboundary-codec"),
+        metrics,
+        Keys.of(settings),
+    )
+    metrics.watch_queue(lambda: scheduler.waiting_tiles, lambda: memory.used)
+    metrics.watch_ready(lambda: state.ready)
+    return state
+
+
 def warm_up(state: ServiceState) -> None:
-    """Run a real, tiny inference with the default model; a second call does nothing.
+    """Open the default model, run every shape it will see, and let requests in; a second call does nothing.
 
     Raises:
         DeviceError: the device that was asked for does not work here.
         ModelUnavailableError: a file that is damaged or differs from its description.
     """
-    if not state.ready:
-        predict_tiny(state.hosts.default.open())
+    if not state.ready and not state.draining:
+        engine = state.models.default.engine()
+        # A second thread prepares images while the first has the GPU; a CPU has no time of its own to win.
+        state.scheduler.start(threads=2 if engine.device == "cuda" else 1)
         state.ready = True
+
+
+def close(state: ServiceState) -> None:
+    """Let go of everything; what still waits is refused."""
+    if state.jobs is not None:
+        state.jobs.stop()
+    state.scheduler.close()
+    state.pool.shutdown()

@@ -43,6 +43,25 @@ class Engine(Protocol):
         ...
 
 
+class ModelEngine(Engine, Protocol):
+    """An engine that runs a described model file on a known device."""
+
+    @property
+    def description(self) -> ModelDescription:
+        """What the file promises."""
+        ...
+
+    @property
+    def device(self) -> str:
+        """``cpu`` or ``cuda``."""
+        ...
+
+    @property
+    def precision(self) -> Precision:
+        """The arithmetic."""
+        ...
+
+
 @dataclass(frozen=True)
 class IdentityEngine:
     """The network that changes nothing but values outside [0, 1]: for tests of tiling and for benchmarks."""
@@ -72,8 +91,8 @@ class OnnxEngine:
         self._session = session
         self._lock = threading.Lock()
         self.description = description
-        self.precision = precision
-        self.device = "cuda" if _CUDA in session.get_providers() else "cpu"
+        self.precision: Precision = precision
+        self.device: str = "cuda" if _CUDA in session.get_providers() else "cpu"
         self.device_reason = device_reason
 
     @classmethod

@@ -1,125 +1,231 @@
-"""The served models: each opened once, run one inference at a time, with a bounded number of waiting requests."""
+"""The served models: found in a repository, opened when first needed, exchanged while requests go on.
+
+What a request has found stays alive until the request has ended, whatever is loaded or unloaded meanwhile; and a
+model whose new files are wrong goes on being served from the old ones.
+"""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from emboundary.model.description import ModelDescription
-from emboundary.model.repository import ModelEntry, ModelError, list_models, load_model
-from emboundary.service.engine import OnnxEngine
-from emboundary.service.errors import ModelUnavailableError
+from emboundary.model.repository import ModelEntry, ModelError, list_models, list_versions, load_model, load_version
+from emboundary.service.engine import Device, OnnxEngine
+from emboundary.service.errors import EmboundaryError, ModelUnavailableError, first_line
 from emboundary.service.problems import RequestError
 from emboundary.service.settings import Settings
 
+Prepare = Callable[[OnnxEngine], None]
 
-class ModelHost:
-    """One served model.
 
-    Attributes:
+class Served:
+    """One version of a model.
+
+    Args:
         entry: the file and its description.
+        device: where it runs.
+        prepare: called with the network when it has been opened, before anybody else sees it.
     """
 
-    def __init__(self, entry: ModelEntry, settings: Settings) -> None:
+    def __init__(self, entry: ModelEntry, device: Device, prepare: Prepare) -> None:
         self.entry = entry
-        self._settings = settings
+        self._device = device
+        self._prepare = prepare
         self._engine: OnnxEngine | None = None
-        self._turn = asyncio.Lock()
-        self._present = 0
+        self._lock = threading.Lock()
 
     @property
     def description(self) -> ModelDescription:
         """What the model file promises."""
         return self.entry.description
 
-    @contextmanager
-    def place(self) -> Iterator[None]:
-        """Take one of the places for requests that are served or wait, from before the body until the answer.
+    @property
+    def opened(self) -> OnnxEngine | None:
+        """The network, if it is open already."""
+        return self._engine
 
-        Raises:
-            RequestError: 429 where all are taken.
-        """
-        limit = self._settings.max_waiting
-        if self._present >= limit:
-            raise RequestError(
-                429,
-                f"{self._present} requests for model {self.description.name} are in progress, at most {limit} are "
-                "accepted: try again after the seconds that Retry-After names",
-                headers={"Retry-After": "1"},
-            )
-        self._present += 1
-        try:
-            yield
-        finally:
-            self._present -= 1
-
-    def open(self) -> OnnxEngine:
-        """The engine; the first call loads the file, and a failed one leaves nothing behind.
+    def engine(self) -> OnnxEngine:
+        """The network; the first call loads the file, and a failed one leaves nothing behind.
 
         Raises:
             DeviceError: the device that was asked for does not work here.
             ModelUnavailableError: a file that is damaged or differs from its description.
         """
-        if self._engine is None:
-            self._engine = OnnxEngine.open(self.entry, self._settings.device)
-        return self._engine
-
-    @asynccontextmanager
-    async def turn(self) -> AsyncIterator[OnnxEngine]:
-        """Wait for everybody who came before, then hold the engine alone."""
-        async with self._turn:
-            yield await asyncio.to_thread(self.open)
+        with self._lock:
+            if self._engine is None:
+                engine = OnnxEngine.open(self.entry, self._device)
+                self._prepare(engine)
+                self._engine = engine
+            return self._engine
 
 
-class ModelHosts:
-    """All served models by name; the default one first.
+@dataclass(frozen=True)
+class IndexEntry:
+    """What is known of one version of a model.
 
     Attributes:
-        default: the one that answers where a request names none.
+        state: whether it is served.
+        reason: why not; empty where it is.
     """
 
-    def __init__(self, default: ModelHost, others: tuple[ModelHost, ...]) -> None:
-        self.default = default
-        self._by_name = {host.description.name: host for host in (*others, default)}
+    name: str
+    version: str
+    state: Literal["READY", "UNAVAILABLE"]
+    reason: str = ""
 
-    @classmethod
-    def of(cls, settings: Settings) -> ModelHosts:
-        """Find the models that ``settings`` name and check their hashes; no engine is opened yet.
 
-        Raises:
-            ModelUnavailableError: no such model, or a file that is not what its description says.
-        """
-        repository = settings.repository
-        try:
-            default = load_model(_name_or_path(settings.model), repository)
-            others = [load_model(name, repository) for name in list_models(repository)]
-        except (ModelError, OSError) as error:
-            raise ModelUnavailableError(str(error)) from error
-        return cls(
-            ModelHost(default, settings),
-            tuple(ModelHost(entry, settings) for entry in others if entry.description.name != default.description.name),
-        )
+class Models:
+    """All served models by name and version.
 
-    def __iter__(self) -> Iterator[ModelHost]:
-        yield self.default
-        yield from (host for host in self._by_name.values() if host is not self.default)
+    Args:
+        settings: the repository, the default model, and the device.
+        prepare: called with every network when it is opened: warms it up.
 
-    def find(self, name: str | None) -> ModelHost:
-        """The model of that name; the default one for None.  Names only: a request never chooses a path.
+    Raises:
+        ModelUnavailableError: no such default model, or a file that is not what its description says.  Others that
+            are wrong are left out, and ``index`` says why.
+    """
+
+    def __init__(self, settings: Settings, prepare: Prepare = lambda _: None) -> None:
+        self._prepare = prepare
+        self._repository = settings.repository
+        self._device = settings.device
+        self._model = settings.model
+        self._lock = threading.Lock()
+        default = self._open_default()
+        self._default_name = default.description.name
+        self._served: dict[str, tuple[Served, ...]] = {self._default_name: (default,)}
+        self._refused: dict[str, tuple[IndexEntry, ...]] = {}
+        for name in list_models(self._repository):
+            self._take(name, *self._read(name))
+
+    @property
+    def default(self) -> Served:
+        """What answers where a request names no model."""
+        return self._served[self._default_name][0]
+
+    def __iter__(self) -> Iterator[Served]:
+        """The newest version of every model, the default first."""
+        served = self._served
+        yield served[self._default_name][0]
+        yield from (versions[0] for name, versions in served.items() if name != self._default_name)
+
+    def versions(self, name: str) -> tuple[Served, ...]:
+        """Served versions of a model, the newest first.
 
         Raises:
             RequestError: 404 for a name that is not served.
         """
-        if name is None:
-            return self.default
         try:
-            return self._by_name[name]
+            return self._served[name]
         except KeyError:
-            known = ", ".join(host.description.name for host in self)
+            known = ", ".join(served.description.name for served in self)
             raise RequestError(404, f"model is {name!r}; served here are {known} (GET /v1/models)") from None
 
+    def find(self, name: str | None, version: str | None = None) -> Served:
+        """A model by name, the default one for None; its newest version, where none is named.
 
-def _name_or_path(model: str) -> str | Path:
-    return Path(model) if "/" in model else model
+        Names only: a request never chooses a path.
+
+        Raises:
+            RequestError: 404 for a name or version that is not served.
+        """
+        versions = self.versions(self._default_name if name is None else name)
+        if version is None:
+            return versions[0]
+        for served in versions:
+            if served.description.version == version:
+                return served
+        known = ", ".join(served.description.version for served in versions)
+        raise RequestError(404, f"version of model {name} is {version!r}; served here are {known}")
+
+    def index(self) -> tuple[IndexEntry, ...]:
+        """Everything in the repository, served or not; a served one has a reason where its files are now wrong."""
+        refused = {(e.name, e.version): e for entries in self._refused.values() for e in entries}
+        ready = []
+        for versions in self._served.values():
+            for served in versions:
+                key = served.description.name, served.description.version
+                wrong = refused.pop(key, None)
+                ready.append(IndexEntry(*key, "READY", "" if wrong is None else wrong.reason))
+        return (*ready, *refused.values())
+
+    def load(self, name: str) -> None:
+        """Read a model's folder again and serve what is there; engines are opened before they are served.
+
+        Raises:
+            RequestError: 404 where the repository has no such model; 422 where no version of it can be served: what
+                was served before still is.
+        """
+        if name not in list_models(self._repository) and not (name == self._default_name and "/" in self._model):
+            known = ", ".join(list_models(self._repository))
+            raise RequestError(
+                404, f"model is {name!r}; the repository holds {known}: put NAME/VERSION/model.onnx there"
+            )
+        found, refused = self._read(name)
+        opened = []
+        for served in found:
+            try:
+                served.engine()
+                opened.append(served)
+            except EmboundaryError as error:
+                refused = (*refused, _refusal(name, served.description.version, error))
+        if not opened:
+            reasons = "; ".join(f"version {entry.version}: {entry.reason}" for entry in refused)
+            self._take(name, (), refused)
+            raise RequestError(422, f"model {name} cannot be served ({reasons}); what was served before still is")
+        self._take(name, tuple(opened), refused)
+
+    def unload(self, name: str) -> None:
+        """Serve a model no more; requests that found it end well.
+
+        Raises:
+            RequestError: 404 for a name that is not served; 409 for the default model.
+        """
+        versions = self.versions(name)
+        if name == self._default_name:
+            raise RequestError(409, f"model {name} is the default one and stays; serve another with --model first")
+        with self._lock:
+            self._served = {other: served for other, served in self._served.items() if other != name}
+            gone = (IndexEntry(name, served.description.version, "UNAVAILABLE", "unloaded") for served in versions)
+            self._refused = {**self._refused, name: tuple(gone)}
+
+    def _open_default(self) -> Served:
+        model = self._model
+        try:
+            return Served(
+                load_model(Path(model) if "/" in model else model, self._repository), self._device, self._prepare
+            )
+        except (ModelError, OSError) as error:
+            raise ModelUnavailableError(str(error)) from error
+
+    def _read(self, name: str) -> tuple[tuple[Served, ...], tuple[IndexEntry, ...]]:
+        """What the repository holds of a model: versions whose files are right, and the others."""
+        if name == self._default_name and "/" in self._model:
+            try:
+                return (self._open_default(),), ()
+            except ModelUnavailableError as error:
+                return (), (_refusal(name, "0", error),)
+        served, refused = [], []
+        before = {s.description.sha256: s for s in self._served.get(name, ())}
+        for version in list_versions(name, self._repository):
+            try:
+                entry = load_version(name, version, self._repository)
+                served.append(before.get(entry.description.sha256) or Served(entry, self._device, self._prepare))
+            except (ModelError, OSError) as error:
+                refused.append(_refusal(name, version, error))
+        return tuple(served), tuple(refused)
+
+    def _take(self, name: str, served: tuple[Served, ...], refused: tuple[IndexEntry, ...]) -> None:
+        with self._lock:  # whoever reads sees the old table or the new one
+            if served:
+                self._served = {**self._served, name: served}
+            self._refused = {**self._refused, name: refused}
+
+
+def _refusal(name: str, version: str, error: Exception) -> IndexEntry:
+    return IndexEntry(name, version, "UNAVAILABLE", first_line(error))

@@ -16,19 +16,28 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from emboundary.service.codecs.errors import MalformedBodyError, TooLargeError
-from emboundary.service.errors import DeviceError, EmboundaryError, InputError, ModelUnavailableError, UsageError
+from emboundary.service.errors import (
+    DeviceError,
+    EmboundaryError,
+    InputError,
+    ModelUnavailableError,
+    OutputError,
+    UsageError,
+)
+from emboundary.service.routes import v2_errors
 from emboundary.service.schemas import ProblemDocument
 
 MEDIA_TYPE = "application/problem+json"
 _log = logging.getLogger(__name__)
 
-_STATUS_OF: tuple[tuple[type[EmboundaryError], int], ...] = (  # the first that fits
-    (TooLargeError, 413),
-    (MalformedBodyError, 400),
-    (InputError, 422),
-    (UsageError, 422),
-    (DeviceError, 503),
-    (ModelUnavailableError, 503),
+_STATUS_OF: tuple[tuple[type[EmboundaryError], int, str], ...] = (  # the first that fits, and what it is counted as
+    (TooLargeError, 413, "image_too_large"),
+    (MalformedBodyError, 400, "body"),
+    (InputError, 422, "image"),
+    (UsageError, 422, "parameters"),
+    (OutputError, 422, "output"),
+    (DeviceError, 503, "device"),
+    (ModelUnavailableError, 503, "model"),
 )
 
 
@@ -64,25 +73,33 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unexpected)
 
 
-def _problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+def _answer(
+    request: Request, status: int, detail: str, reason: str, headers: Mapping[str, str] | None = None
+) -> Response:
+    """The one place where a refusal becomes bytes: counted, and without what it must not tell."""
+    state = getattr(request.app.state, "service", None)
+    if state is not None:
+        state.metrics.refused(reason)
+    if v2_errors.concerns(request.url.path):
+        return v2_errors.answer(status, detail, headers)
     document = ProblemDocument(title=HTTPStatus(status).phrase, status=status, detail=detail)
     return Response(document.model_dump_json(), status, headers, media_type=MEDIA_TYPE)
 
 
 async def _refused(request: Request, error: Exception) -> Response:
     if isinstance(error, RequestError):
-        return _problem(error.status, str(error), error.headers)
-    for kind, status in _STATUS_OF:
+        return _answer(request, error.status, str(error), error.reason, error.headers)
+    for kind, status, reason in _STATUS_OF:
         if isinstance(error, kind):
             if status >= 500:
                 _log.error("%s", error)
-            return _problem(status, str(error))
+            return _answer(request, status, str(error), reason)
     return await _unexpected(request, error)
 
 
-async def _invalid(_: Request, error: Exception) -> Response:
+async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return _problem(422, "; ".join(_sentence(e) for e in error.errors()))
+    return _answer(request, 422, "; ".join(_sentence(e) for e in error.errors()), "parameters")
 
 
 async def _framework(request: Request, error: Exception) -> Response:
@@ -92,12 +109,12 @@ async def _framework(request: Request, error: Exception) -> Response:
         404: f"{path} is not served here; GET /docs lists what is",
         405: f"{path} does not take {request.method}; GET /docs lists what it takes",
     }.get(error.status_code, str(error.detail))
-    return _problem(error.status_code, detail, error.headers)
+    return _answer(request, error.status_code, detail, "route", error.headers)
 
 
-async def _unexpected(_: Request, error: Exception) -> Response:
+async def _unexpected(request: Request, error: Exception) -> Response:
     _log.error("a request failed unexpectedly", exc_info=error)
-    return _problem(500, "the request failed through a defect of the service; its log says more")
+    return _answer(request, 500, "the request failed through a defect of the service; its log says more", "defect")
 
 
 def _sentence(error: Mapping[str, object]) -> str:

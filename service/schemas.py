@@ -19,17 +19,27 @@ class PredictQuery(_Strict):
 
     Attributes:
         model: name of a served model; the default one where missing.
+        version: of the model; its newest where missing.
         tta: whether to average the 8 rotations and flips.
         dtype: of the probabilities; uint8 stores round(255 p).
         intensity: ``MEAN,STD`` in voxel values; the body's own where missing.
         axes: what the body's dimensions are, where it does not say or says otherwise.
+        timeout_s: seconds from the whole body within which an answer is of use; the service's limit where missing.
     """
 
     model: str | None = None
+    version: str | None = None
     tta: bool = False
     dtype: Dtype = "uint8"
     intensity: str | None = None
     axes: Literal["yx", "zyx"] | None = None
+    timeout_s: Annotated[float, Field(gt=0)] | None = None
+
+
+class VersionQuery(_Strict):
+    """Query parameters of ``GET /v1/models/{name}``: the newest version where none is named."""
+
+    version: str | None = None
 
 
 class Limits(_Strict):
@@ -51,9 +61,10 @@ class Limits(_Strict):
 
 
 class ModelReply(ModelDescription):
-    """A model's description, and the limits in force for it here."""
+    """A model's description, the limits in force for it here, and all its versions that are served, newest first."""
 
     limits: Limits
+    versions: tuple[str, ...] = ()
 
 
 class ModelList(_Strict):

@@ -62,7 +62,7 @@ class Settings(BaseSettings):
     device: Device = "auto"
     tile: Annotated[int, Field(ge=1)] = DEFAULT_TILE
     max_body_bytes: Annotated[int, Field(ge=1)] = 64 * MEBIBYTE
-    queue_tiles: Annotated[int, Field(ge=1)] = 256
+    queue_tiles: Annotated[int, Field(ge=1)] = 1024
     queue_bytes: Annotated[int, Field(ge=1)] = 1024 * MEBIBYTE
     batch_pixels: Annotated[int, Field(ge=1)] = BATCH_PIXELS
     batch_wait_ms: Annotated[float, Field(ge=0, le=1000)] = 2.0

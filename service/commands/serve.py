@@ -47,7 +47,7 @@ def serve(
         app = create_app(settings)
         state = app.state.service
         warm_up(state)
-        engine = state.hosts.default.open()
+        engine = state.models.default.engine()
         address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
         ready = f"emboundary serves {engine.description.name} at {address} ({engine.device_reason})"
         config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=settings.drain_s)

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from typing import Annotated
 
-from emboundary.model.description import ModelDescription
+from fastapi import APIRouter, Query, Request
+
+from emboundary.service.hosting import Served
 from emboundary.service.problems import responses
 from emboundary.service.routes.state import ServiceState, state_of
-from emboundary.service.schemas import ModelList, ModelReply
+from emboundary.service.schemas import ModelList, ModelReply, VersionQuery
 
 router = APIRouter()
 
 
-@router.get("/v1/models", summary="All served models")
+@router.get("/v1/models", summary="All served models", responses=responses(401, 403))
 async def models(request: Request) -> ModelList:
     """Descriptions of the served models, the default first, and the limits in force."""
     state = state_of(request)
     return ModelList(
-        default=state.hosts.default.description.name,
-        models=tuple(_reply(host.description, state) for host in state.hosts),
+        default=state.models.default.description.name,
+        models=tuple(_reply(served, state) for served in state.models),
     )
 
 
-@router.get("/v1/models/{name}", summary="One model", responses=responses(404))
-async def model(request: Request, name: str) -> ModelReply:
+@router.get("/v1/models/{name}", summary="One model", responses=responses(401, 403, 404, 422))
+async def model(request: Request, name: str, query: Annotated[VersionQuery, Query()]) -> ModelReply:
     """The description of one model, and the limits in force."""
     state = state_of(request)
-    return _reply(state.hosts.find(name).description, state)
+    return _reply(state.models.find(name, query.version), state)
 
 
-def _reply(description: ModelDescription, state: ServiceState) -> ModelReply:
-    return ModelReply(**dict(description), limits=state.settings.limits)
+def _reply(served: Served, state: ServiceState) -> ModelReply:
+    description = served.description
+    versions = tuple(other.description.version for other in state.models.versions(description.name))
+    return ModelReply(**dict(description), limits=state.settings.limits, versions=versions)

@@ -2,25 +2,56 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request
 
-from emboundary.service.hosting import ModelHosts
+from emboundary.service.batching.scheduler import Scheduler
+from emboundary.service.hosting import Models
+from emboundary.service.memory import Memory
+from emboundary.service.operations.metrics import Metrics
+from emboundary.service.security.keys import Keys
 from emboundary.service.settings import Settings
+
+if TYPE_CHECKING:
+    from emboundary.service.jobs.manager import JobManager
 
 
 @dataclass
 class ServiceState:
-    """One application's settings and models.
+    """One application's settings, and everything that lives as long as it does.
 
     Attributes:
+        models: what is served.
+        scheduler: in front of the device.
+        memory: what requests may hold together.
+        pool: threads that decode and encode.
+        metrics: what is counted.
+        keys: who may do what.
+        jobs: volume jobs; None where no folder or URL is open to them.
         ready: whether a real inference has run, and the service is not shutting down.
+        draining: whether it takes nothing new.
     """
 
     settings: Settings
-    hosts: ModelHosts
+    models: Models
+    scheduler: Scheduler
+    memory: Memory
+    pool: ThreadPoolExecutor
+    metrics: Metrics
+    keys: Keys
+    jobs: JobManager | None = None
     ready: bool = False
+    draining: bool = False
+
+    def drain(self) -> None:
+        """Take nothing new, and let jobs stop at their next block; what is in progress goes on."""
+        self.ready = False
+        self.draining = True
+        if self.jobs is not None:
+            self.jobs.stop(wait=False)
 
     def attach(self, app: FastAPI) -> None:
         """Make this the state that the routes of ``app`` see."""

@@ -67,13 +67,22 @@ def infer(
     for first in range(0, write.shape[0], step):
         images = intensity.normalise(raw[first : first + step, None])  # (n, 1, y, x)
         probability = run(engine, images)[:, rows, columns]
-        if not np.isfinite(probability).all():
-            raise InputError(
-                f"normalised by intensity {intensity}, voxel values become too large for float32; give the MEAN,STD of "
-                "the volume's own voxel values"
-            )
+        refuse_overflown(probability, intensity)
         z = write.start[0] + first
         yield Box((z, *write.start[1:]), (z + len(probability), *write.stop[1:])), probability
+
+
+def refuse_overflown(probability: Map, intensity: Intensity) -> None:
+    """Refuse what a network makes of voxel values that normalising made infinite.
+
+    Raises:
+        InputError: probabilities that are not finite.
+    """
+    if not np.isfinite(probability).all():
+        raise InputError(
+            f"normalised by intensity {intensity}, voxel values become too large for float32; give the MEAN,STD of the "
+            "volume's own voxel values"
+        )
 
 
 def _run(engine: Engine, images: Map) -> Map:

@@ -11,7 +11,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from emboundary.model.geometry import Box, Footprint, Readable, Triple, read_reflected
-from emboundary.service.engine import Engine, OnnxEngine
+from emboundary.service.engine import Engine, ModelEngine
 from emboundary.service.preparing.intensity import Intensity
 from emboundary.service.run.computing import Loaded, NetworkComputation
 from emboundary.service.run.inference import Map, infer, predict_box
@@ -72,7 +72,7 @@ class Predictor(Protocol):
 class LocalPredictor:
     """A network in this process."""
 
-    engine: OnnxEngine
+    engine: ModelEngine
     tta: bool = False
 
     @property

@@ -45,7 +45,7 @@ def running() -> Callable[[FastAPI], AbstractContextManager[str]]:
 @pytest.fixture(scope="session")
 def settings(repository: Path) -> Settings:
     """The tiny models on the CPU, small tiles, bodies of at most 256 KiB."""
-    return Settings(repository=repository, device="cpu", tile=24, max_body_bytes=1 << 18, max_waiting=4)
+    return Settings(repository=repository, device="cpu", tile=24, max_body_bytes=1 << 18, queue_tiles=512)
 
 
 @pytest.fixture(scope="session")

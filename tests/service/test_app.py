@@ -27,7 +27,7 @@ from emboundary.model.repository import load_model
 from emboundary.service.app import create_app
 from emboundary.service.codecs import MediaType, decode, encode
 from emboundary.service.engine import OnnxEngine
-from emboundary.service.errors import ModelUnavailableError
+from emboundary.service.errors import DeviceError, ModelUnavailableError
 from emboundary.service.preparing.intensity import measure
 from emboundary.service.run.inference import predict_array
 from emboundary.service.settings import Settings
@@ -89,7 +89,7 @@ def test_the_headers_say_what_was_done(http: httpx.Client, repository: Path, sta
     assert headers["x-emboundary-model-sha256"] == description.sha256
     assert headers["x-emboundary-device"] == "cpu"
     assert [part.split(";")[0] for part in headers["server-timing"].split(", ")] == [
-        *("receive", "decode", "wait", "predict", "encode")
+        *("queue", "decode", "compute", "encode")
     ]
 
 
@@ -292,7 +292,14 @@ def test_models_are_described_with_the_limits_in_force(http: httpx.Client, repos
     one = http.get("/v1/models/plain").json()
     assert one == listed["models"][1]
     limits = one.pop("limits")
-    assert limits == {"max_body_bytes": 262144, "max_computed_voxels": 1048576, "max_waiting": 4, "tile": 24}
+    assert one.pop("versions") == ["1"]
+    assert limits == {
+        "max_body_bytes": 262144,
+        "max_computed_voxels": 1048576,
+        "queue_tiles": 512,
+        "request_timeout_s": 30.0,
+        "tile": 24,
+    }
     assert ModelDescription.model_validate(one) == load_model("plain", repository).description
     assert "model is 'best'; served here are d4, plain" in problem(http.get("/v1/models/best"), 404)
 
@@ -321,60 +328,194 @@ def test_ready_only_after_a_real_inference(settings: Settings) -> None:
     assert asyncio.run(ask()) == [503, 200, 503]
 
 
-def test_one_inference_at_a_time_and_then_429(
-    settings: Settings, running: Running, monkeypatch: pytest.MonkeyPatch
+class Gate:
+    """Holds every batch before the network until it is opened; counts what went in."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.shapes: list[tuple[int, ...]] = []
+        self.reached, self.open = threading.Semaphore(0), threading.Event()
+        real = OnnxEngine.run
+
+        def held(engine: OnnxEngine, images: NDArray[np.float32]) -> NDArray[np.float32]:
+            self.shapes.append(images.shape)
+            self.reached.release()
+            assert self.open.wait(30)
+            return real(engine, images)
+
+        monkeypatch.setattr(OnnxEngine, "run", held)
+
+    def occupied(self) -> bool:
+        """Wait until a batch is in the network."""
+        return self.reached.acquire(timeout=30)
+
+
+@pytest.fixture
+def square() -> bytes:
+    return npy(np.eye(9, dtype=np.uint8))
+
+
+def waiting(app: FastAPI, tiles: int) -> None:
+    """Return when so many tiles wait."""
+    while app.state.service.scheduler.waiting_tiles != tiles:
+        threading.Event().wait(0.005)
+
+
+@pytest.mark.parametrize("capacity", [1, 5])
+def test_one_runs_k_wait_and_exactly_the_two_that_are_too_many_are_refused(
+    settings: Settings, running: Running, monkeypatch: pytest.MonkeyPatch, square: bytes, capacity: int
 ) -> None:
-    running_now, most, release = 0, 0, threading.Event()
-    real = OnnxEngine.run
+    app = create_app(settings.model_copy(update={"queue_tiles": capacity}))
+    with running(app) as url, ThreadPoolExecutor(capacity + 3) as pool:
+        expected = httpx.post(f"{url}/v1/predict", content=square, headers=NPY).content
+        gate = Gate(monkeypatch)
 
-    def slow(self: OnnxEngine, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        nonlocal running_now, most
-        running_now += 1
-        most = max(most, running_now)
-        release.wait(10)
-        running_now -= 1
-        return real(self, images)
+        def ask() -> httpx.Response:
+            return httpx.post(f"{url}/v1/predict", content=square, headers=NPY, timeout=30)
 
-    app = create_app(settings)
-    body = npy(np.eye(9, dtype=np.uint8))
-    with running(app) as url, ThreadPoolExecutor(12) as pool:
-        monkeypatch.setattr(OnnxEngine, "run", slow)
-        sent = [pool.submit(httpx.post, f"{url}/v1/predict", content=body, headers=NPY, timeout=20) for _ in range(10)]
-        while sum(f.done() for f in sent) < 10 - settings.max_waiting:
-            threading.Event().wait(0.01)
-        refused = [f.result() for f in sent if f.done()]
-        release.set()
-        statuses = sorted(f.result().status_code for f in sent)
-    assert statuses == [200] * settings.max_waiting + [429] * (10 - settings.max_waiting)
-    assert most == 1
+        first = pool.submit(ask)
+        assert gate.occupied()
+        others = [pool.submit(ask) for _ in range(capacity + 2)]
+        while sum(future.done() for future in others) < 2:
+            threading.Event().wait(0.005)
+        waiting(app, capacity)
+        refused = [future.result() for future in others if future.done()]
+        gate.open.set()
+        answers = [first.result(), *(future.result() for future in others)]
+    assert sorted(answer.status_code for answer in answers) == [200] * (capacity + 1) + [429] * 2
+    assert all(answer.content == expected for answer in answers if answer.status_code == 200)
     for response in refused:
-        assert response.headers["retry-after"] == "1"
-        assert "4 requests for model d4 are in progress, at most 4 are accepted" in problem(response, 429)
+        assert int(response.headers["retry-after"]) >= 1
+        assert f"{capacity} tiles wait, this image is 1 more, and at most {capacity} may wait" in problem(response, 429)
 
 
-def test_nothing_is_computed_for_a_client_that_left(
+def test_tiles_of_different_requests_share_a_batch(
+    settings: Settings, running: Running, monkeypatch: pytest.MonkeyPatch, square: bytes
+) -> None:
+    app = create_app(settings)
+    with running(app) as url, ThreadPoolExecutor(4) as pool:
+        gate = Gate(monkeypatch)
+        first = pool.submit(httpx.post, f"{url}/v1/predict", content=square, headers=NPY, timeout=30)
+        assert gate.occupied()
+        others = [
+            pool.submit(httpx.post, f"{url}/v1/predict", content=square, headers=NPY, timeout=30) for _ in range(3)
+        ]
+        waiting(app, 3)
+        gate.open.set()
+        assert {future.result().status_code for future in (first, *others)} == {200}
+    assert [shape[0] for shape in gate.shapes] == [1, 3]
+
+
+def test_a_client_that_left_frees_its_place_and_nothing_is_computed_for_it(
+    settings: Settings, running: Running, monkeypatch: pytest.MonkeyPatch, square: bytes
+) -> None:
+    app = create_app(settings)
+    with running(app) as url, ThreadPoolExecutor(1) as pool:
+        gate = Gate(monkeypatch)
+        first = pool.submit(httpx.post, f"{url}/v1/predict", content=square, headers=NPY, timeout=30)
+        assert gate.occupied()
+        with pytest.raises(httpx.ReadTimeout):  # waits behind the first, and leaves
+            httpx.post(f"{url}/v1/predict", content=square, headers=NPY, timeout=0.3)
+        waiting(app, 0)
+        gate.open.set()
+        assert first.result().status_code == 200
+    assert len(gate.shapes) == 1
+    assert app.state.service.memory.used == 0
+
+
+def test_a_request_past_its_deadline_is_504_and_never_computed(
+    settings: Settings, running: Running, monkeypatch: pytest.MonkeyPatch, square: bytes
+) -> None:
+    with running(create_app(settings)) as url, ThreadPoolExecutor(1) as pool:
+        gate = Gate(monkeypatch)
+        first = pool.submit(httpx.post, f"{url}/v1/predict", content=square, headers=NPY, timeout=30)
+        assert gate.occupied()
+        late = httpx.post(f"{url}/v1/predict", params={"timeout_s": "0.2"}, content=square, headers=NPY)
+        assert "ran out before it was computed" in problem(late, 504)
+        gate.open.set()
+        assert first.result().status_code == 200
+    assert len(gate.shapes) == 1
+
+
+def test_what_can_never_be_in_time_is_413_at_once_and_names_jobs(
+    settings: Settings, running: Running, square: bytes
+) -> None:
+    with running(create_app(settings)) as url:
+        refused = httpx.post(f"{url}/v1/predict", params={"timeout_s": "0.0000001"}, content=square, headers=NPY)
+    assert "POST /v1/jobs" in problem(refused, 413)
+
+
+def test_more_tiles_than_may_ever_wait_are_413(settings: Settings, running: Running, stack: NDArray[np.uint8]) -> None:
+    with running(create_app(settings.model_copy(update={"queue_tiles": 2}))) as url:
+        refused = httpx.post(f"{url}/v1/predict", content=npy(stack), headers=NPY)
+    assert "of which at most 2 may wait at a time" in problem(refused, 413)
+
+
+def test_what_does_not_fit_into_memory_is_refused_before_it_is_received(
+    settings: Settings, running: Running, monkeypatch: pytest.MonkeyPatch, square: bytes
+) -> None:
+    app = create_app(settings.model_copy(update={"queue_bytes": 1000}))
+    with running(app) as url, ThreadPoolExecutor(1) as pool:
+        never = httpx.post(f"{url}/v1/predict", content=npy(np.zeros((64, 64))), headers=NPY)
+        assert "all requests together have 1000" in problem(never, 413)
+        gate = Gate(monkeypatch)
+        first = pool.submit(httpx.post, f"{url}/v1/predict", content=square, headers=NPY, timeout=30)
+        assert gate.occupied()
+        not_now = httpx.post(f"{url}/v1/predict", content=npy(np.zeros((9, 9))), headers=NPY)
+        assert "at most 1000 are used" in problem(not_now, 429)
+        assert not_now.headers["retry-after"] == "1"
+        gate.open.set()
+        assert first.result().status_code == 200
+
+
+def test_one_request_that_fails_in_a_batch_harms_no_other(
+    settings: Settings, running: Running, monkeypatch: pytest.MonkeyPatch, square: bytes
+) -> None:
+    app = create_app(settings)
+    huge = npy(np.full((9, 9), 1e300))
+    with running(app) as url, ThreadPoolExecutor(4) as pool:
+        gate = Gate(monkeypatch)
+        first = pool.submit(httpx.post, f"{url}/v1/predict", content=square, headers=NPY, timeout=30)
+        assert gate.occupied()
+        params = {"intensity": "0,1"}
+        good, bad = (
+            pool.submit(httpx.post, f"{url}/v1/predict", params=params, content=body, headers=NPY, timeout=30)
+            for body in (square, huge)
+        )
+        waiting(app, 2)
+        gate.open.set()
+        assert (first.result().status_code, good.result().status_code) == (200, 200)
+        assert "too large for float32" in problem(bad.result(), 422)
+    assert gate.shapes[1][0] == 2
+
+
+def test_work_in_progress_ends_well_while_new_work_is_refused(
+    settings: Settings, running: Running, monkeypatch: pytest.MonkeyPatch, square: bytes
+) -> None:
+    app = create_app(settings)
+    with running(app) as url, ThreadPoolExecutor(1) as pool, httpx.Client(base_url=url) as alive:
+        assert alive.get("/health/ready").status_code == 200
+        gate = Gate(monkeypatch)
+        first = pool.submit(httpx.post, f"{url}/v1/predict", content=square, headers=NPY, timeout=30)
+        assert gate.occupied()
+        app.state.service.drain()
+        assert problem(alive.post("/v1/predict", content=square, headers=NPY), 503)
+        assert problem(alive.get("/health/ready"), 503)
+        assert alive.get("/health/live").status_code == 200
+        gate.open.set()
+        assert first.result().status_code == 200
+
+
+def test_ready_says_no_when_the_network_fails(
     settings: Settings, running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs, started, release = [], threading.Event(), threading.Event()
-    real = OnnxEngine.run
+    def broken(*_: Any) -> None:
+        raise DeviceError("cpu failed")
 
-    def slow(self: OnnxEngine, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        runs.append(images.shape)
-        started.set()
-        release.wait(10)
-        return real(self, images)
-
-    body = npy(np.eye(9, dtype=np.uint8))
-    with running(create_app(settings)) as url, ThreadPoolExecutor(1) as pool:
-        monkeypatch.setattr(OnnxEngine, "run", slow)
-        first = pool.submit(httpx.post, f"{url}/v1/predict", content=body, headers=NPY, timeout=20)
-        assert started.wait(10)
-        with pytest.raises(httpx.ReadTimeout):  # waits behind the first, and leaves
-            httpx.post(f"{url}/v1/predict", content=body, headers=NPY, timeout=0.3)
-        release.set()
-        assert first.result().status_code == 200
-        assert httpx.post(f"{url}/v1/predict", content=body, headers=NPY).status_code == 200
-    assert len(runs) == 2
+    monkeypatch.setattr("emboundary.service.routes.health._PROOF_LASTS_S", -1.0)
+    with running(create_app(settings)) as url:
+        assert httpx.get(f"{url}/health/ready").status_code == 200
+        monkeypatch.setattr(OnnxEngine, "run", broken)
+        assert "cpu failed" in problem(httpx.get(f"{url}/health/ready"), 503)
 
 
 TEXT = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=30)
@@ -418,7 +559,7 @@ def test_a_defect_is_500_and_tells_nothing(
         raise RuntimeError("secret")
 
     with running(create_app(settings)) as url:
-        monkeypatch.setattr("emboundary.service.routes.predict.answer", defect)
+        monkeypatch.setattr("emboundary.service.routes.predict.settle", defect)
         response = httpx.post(f"{url}/v1/predict", content=npy(np.eye(9)), headers=NPY)
     assert "secret" not in problem(response, 500)
 

@@ -1,0 +1,112 @@
+"""One image of a request, cut into tiles, and its map put together from them: law 1, by way of the queue."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emboundary.model.geometry import Box, read_reflected
+from emboundary.model.groups import D4, act, inverse_element
+from emboundary.service.batching.ticket import Tile
+from emboundary.service.engine import Images, ModelEngine
+from emboundary.service.preparing.intensity import Intensity
+from emboundary.service.probabilities import Dtype, to_stored
+from emboundary.service.run.inference import BATCH_PIXELS, Map, refuse_overflown
+from emboundary.service.run.tiling import Tiling
+
+
+@dataclass(frozen=True)
+class ImageMap:
+    """A map that is being made.
+
+    Attributes:
+        image: voxel values (z, y, x), finite.
+        engine: the network.
+        intensity: statistics to normalise by.
+        tta: mean over the 8 rotations and flips.
+        result: the map (z, y, x) as it will be sent; whole when every tile was accepted.
+    """
+
+    image: NDArray[Any]
+    engine: ModelEngine
+    intensity: Intensity
+    tta: bool
+    result: NDArray[Any]
+
+    @classmethod
+    def begin(
+        cls, image: NDArray[Any], engine: ModelEngine, intensity: Intensity, *, tta: bool, dtype: Dtype
+    ) -> ImageMap:
+        """A map of an image (z, y, x) of which nothing is computed yet."""
+        return cls(image, engine, intensity, tta, np.empty(image.shape, dtype))
+
+    def tiles(self, side: int) -> Iterator[Tile]:
+        """What is to be computed; ``side`` as in ``Tiling.plan``."""
+        z, y, x = self.image.shape
+        tiling = Tiling.plan((z, y, x), (z, y, x), self.engine.footprint, side, input_bytes=self.image.itemsize)
+        for tile in tiling.tiles(Box.of_shape((z, y, x))):
+            _, height, width = self.engine.footprint.read_box(tile).shape
+            step = max(1, BATCH_PIXELS // (height * width))
+            for first in range(tile.start[0], tile.stop[0], step):
+                last = min(first + step, tile.stop[0])
+                yield from self._tiles(Box((first, *tile.start[1:]), (last, *tile.stop[1:])))
+
+    def _tiles(self, write: Box) -> Iterator[Tile]:
+        n, y, x = self.engine.footprint.read_box(write).shape
+        if not self.tta:
+            yield Tile(self.engine, (n, y, x), lambda: self._read(write), lambda p: self._store(write, p[:, 0]))
+            return
+        mean = _TurnedMean(self, write)
+        for element in D4.elements:
+            shape = (n, *act(element, np.broadcast_to(np.uint8(0), (y, x))).shape)
+            yield Tile(self.engine, shape, mean.turned(element), mean.collector(element))
+
+    def _read(self, write: Box) -> Images:
+        raw = read_reflected(self.image, self.engine.footprint.read_box(write))
+        with np.errstate(over="ignore", invalid="ignore"):  # found in the result, wherever they arise
+            return self.intensity.normalise(raw[:, None])
+
+    def _store(self, write: Box, probability: Map) -> None:
+        """Keep the box of a map that has its halo still."""
+        read = self.engine.footprint.read_box(write)
+        _, rows, columns = write.relative_to(read.start).slices
+        kept = probability[:, rows, columns]
+        refuse_overflown(kept, self.intensity)
+        self.result[write.slices] = to_stored(kept, self.result.dtype.name)  # type: ignore[arg-type]  # made from one
+
+
+@dataclass
+class _TurnedMean:
+    """The mean over the 8 rotations and flips of one tile; added in the order of the elements, whoever came first."""
+
+    parent: ImageMap
+    write: Box
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _maps: dict[int, Map] = field(default_factory=dict)
+
+    def turned(self, element: int) -> Callable[[], Images]:
+        """What makes the tile's images, turned."""
+        return lambda: np.ascontiguousarray(act(element, self.parent._read(self.write)), dtype=np.float32)
+
+    def collector(self, element: int) -> Callable[[Images], None]:
+        """What takes the turned tile's probabilities."""
+
+        def collect(probability: Images) -> None:
+            back = act(inverse_element(element), probability[:, 0]).astype(np.float32)
+            with self._lock:
+                self._maps[element] = back
+                if len(self._maps) < D4.order:
+                    return
+            total = np.zeros_like(back)
+            for each in D4.elements:
+                total += self._maps[each]
+            total /= D4.order
+            self._maps.clear()
+            self.parent._store(self.write, total)
+
+        return collect

@@ -1,0 +1,47 @@
+"""First runs of a network, so that no request waits for kernels and memory to be found, and its speed is known."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from itertools import product
+
+import numpy as np
+
+from emboundary.service.batching.buckets import Buckets
+from emboundary.service.batching.scheduler import Policy, Scheduler
+from emboundary.service.engine import ModelEngine
+
+# Where any shape is as good as another, one of so many pixels a side tells how fast a network is.
+_PROBE = 256
+
+
+def warm_up(engine: ModelEngine, policy: Policy, scheduler: Scheduler) -> None:
+    """Run every shape that batches will have, and let the scheduler know how long the last one took.
+
+    Raises:
+        DeviceError: the runtime failed, as it does when memory runs out.
+    """
+    shapes = list(_shapes(engine, policy))
+    for shape in (shapes[-1], *shapes):  # the first run of all is slower than any later one
+        n, y, x = shape
+        began = time.perf_counter()
+        engine.run(np.zeros((n, 1, y, x), np.float32))
+        seconds = time.perf_counter() - began
+    scheduler.learn(engine, n * y * x, seconds)
+
+
+def _shapes(engine: ModelEngine, policy: Policy) -> Iterator[tuple[int, int, int]]:
+    """Batches (n, y, x), the largest last."""
+    footprint = engine.footprint
+    buckets = Buckets.for_device(engine.device, footprint, policy.bucket_sides)
+    if not buckets.sides:
+        side = _PROBE + 2 * footprint.halo[1]
+        yield 1, side, side
+        return
+    for y, x in product(buckets.sides, repeat=2):
+        most = max(1, policy.batch_pixels // (y * x))
+        n = 1
+        while n <= (most if buckets.powers else 1):
+            yield n, y, x
+            n *= 2
