@@ -2,99 +2,63 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 import httpx
-import numpy as np
+import httpx_sse
 import stamina
-from numpy.typing import NDArray
-from pydantic import ValidationError
 
-from emboundary.service.codecs import MediaType, decode, encode
-from emboundary.service.errors import InputError, RemoteError, UsageError
+from emboundary.service.client import calls, events
+from emboundary.service.client.address import Address
+from emboundary.service.client.calls import Answer, Call, Image
+from emboundary.service.client.retrying import (
+    PATIENT,
+    Patience,
+    Persistence,
+    RefusedError,
+    UnreachableError,
+    seconds_to_wait,
+)
+from emboundary.service.jobs.schemas import Job, JobList, JobState, JobSubmission
 from emboundary.service.preparing.intensity import Intensity
 from emboundary.service.probabilities import Dtype
-from emboundary.service.schemas import ModelList, ModelReply, ProblemDocument
+from emboundary.service.schemas import Health, ModelList, ModelReply
 
 T = TypeVar("T")
-
-_EXAMPLE = "give it as http://HOST:PORT, e.g. http://127.0.0.1:8000"
-_BUSY = (429, 503)
-# A prediction is a pure function of its request: a lost answer can be asked for again.
-_LOST = (httpx.ConnectError, httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError, httpx.ConnectTimeout)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What ``/v1/predict`` said.
-
-    Attributes:
-        array: probabilities in the shape of the question; uint8 holds round(255 p).
-        intensity: what the voxel values were normalised by.
-        device: where the model ran, ``cpu`` or ``cuda``.
-    """
-
-    array: NDArray[Any]
-    intensity: Intensity
-    device: str
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long to go on with a service that is busy, restarting, or cut off.
-
-    Attributes:
-        attempts: tries of one request, the first included.
-        seconds: time from the first try after which no other is begun.
-    """
-
-    attempts: int = 60
-    seconds: float = 120.0
-
-
-class _BusyError(RemoteError):
-    """A service that answers 429 or 503: it may answer differently later."""
-
-    def __init__(self, message: str, retry_after: float | None) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
 
 
 class BoundaryClient:
     """A connection to one service; safe to use from several threads, and a context manager.
 
     Args:
-        http: the HTTP client, with the service's URL as its base.
-        patience: how long predictions go on while the service is busy or out of reach.
+        http: the HTTP client, with the service's URL as its base and its key in the headers.
+        patience: how long requests go on while the service is busy or out of reach.
     """
 
-    def __init__(self, http: httpx.Client, patience: Patience = Patience()) -> None:
+    def __init__(self, http: httpx.Client, patience: Patience = PATIENT) -> None:
         self._http = http
         self._patience = patience
 
     @classmethod
-    def connect(cls, url: str, *, timeout_s: float = 600.0, patience: Patience = Patience()) -> Self:
+    def connect(
+        cls, url: str, *, api_key: str | None = None, timeout_s: float = 600.0, patience: Patience = PATIENT
+    ) -> Self:
         """A client of the service at ``url``; nothing is sent yet.
 
         Args:
             url: scheme, host and port, for example ``http://127.0.0.1:8000``.
+            api_key: as the service's operator gave it; None: the one in ``EMBOUNDARY_API_KEY``, if there is one.
             timeout_s: longest silence while an answer is awaited.
-            patience: how long predictions go on while the service is busy or out of reach.
+            patience: how long requests go on while the service is busy or out of reach.
 
         Raises:
             RemoteError: a URL that is none.
         """
-        try:
-            parsed = httpx.URL(url)
-        except (httpx.InvalidURL, ValueError) as error:
-            raise RemoteError(f"url is {url!r}, which is none ({error}); {_EXAMPLE}") from error
-        if parsed.scheme not in ("http", "https") or not parsed.host:
-            raise RemoteError(f"url is {url!r}; it must name scheme and host: {_EXAMPLE}")
-        return cls(httpx.Client(base_url=parsed, timeout=httpx.Timeout(timeout_s, connect=10.0)), patience)
+        address = Address.of(url, api_key, timeout_s)
+        return cls(httpx.Client(base_url=address.url, headers=address.headers, timeout=address.timeout), patience)
 
     def __enter__(self) -> Self:
         return self
@@ -113,13 +77,21 @@ class BoundaryClient:
         """Close all connections."""
         self._http.close()
 
+    def health(self) -> Health:
+        """The default model and its device, of a service that can predict.
+
+        Raises:
+            RemoteError: a service that cannot be reached, or (RefusedError, 503) is not ready or shutting down.
+        """
+        return self._call(calls.health())
+
     def models(self) -> ModelList:
         """What the service serves, and the limits in force.
 
         Raises:
             RemoteError: a service that cannot be reached, or an answer that is not this service's.
         """
-        return _read(ModelList.model_validate_json, self._send(self._http.build_request("GET", "/v1/models")))
+        return self._call(calls.models())
 
     def model(self, name: str | None = None) -> ModelReply:
         """One model's description and limits; the default model's where no name is given.
@@ -127,102 +99,121 @@ class BoundaryClient:
         Raises:
             RemoteError: as above, or a name that is not served.
         """
-        known = self.models()
-        wanted = known.default if name is None else name
-        for reply in known.models:
-            if reply.name == wanted:
-                return reply
-        names = ", ".join(reply.name for reply in known.models)
-        raise RemoteError(f"model is {wanted!r}; {self.url} serves {names}")
+        return calls.choose(self.models(), name, self.url)
 
     def predict(
         self,
-        array: NDArray[Any],
+        image: Image,
         *,
         model: str | None = None,
+        version: str | None = None,
         tta: bool = False,
         dtype: Dtype = "float32",
         intensity: Intensity | None = None,
+        deadline_s: float | None = None,
     ) -> Answer:
         """Boundary probabilities of one section (y, x) or stack (z, y, x), in the same shape.
 
         Args:
-            array: grey values.
+            image: grey values, or the path of a .npy, .tif or .png file, which is sent as it is.
             model: a served name; the service's default one where missing.
+            version: of that model; the newest where missing.
             tta: whether the service averages the 8 rotations and flips.
             dtype: of the answer.
-            intensity: statistics to normalise by; the array's own where missing.
+            intensity: statistics to normalise by; the image's own where missing.
+            deadline_s: seconds within which an answer is of use; the service's own limit where missing.
 
         Raises:
-            RemoteError: the service refused, stayed busy, or stayed out of reach.
+            RemoteError: the service refused (RefusedError), stayed busy, or stayed out of reach.
+            InputError: a file that cannot be read.
+            UsageError: a file of another type, or an array of other dimensions.
         """
-        params: dict[str, str] = {"dtype": dtype, "tta": str(tta).lower(), "axes": "zyx"[-array.ndim :]}
-        if model is not None:
-            params["model"] = model
-        if intensity is not None:
-            params["intensity"] = str(intensity)
-        request = self._http.build_request(
-            "POST",
-            "/v1/predict",
-            params=params,
-            content=encode(array, MediaType.NPY),
-            headers={"Content-Type": MediaType.NPY, "Accept": MediaType.NPY},
+        return self._call(
+            calls.predict(
+                image, model=model, version=version, tta=tta, dtype=dtype, intensity=intensity, deadline_s=deadline_s
+            )
         )
+
+    def submit(self, submission: JobSubmission) -> Job:
+        """Have a volume mapped that the service can see; gives the job as it begins.
+
+        Raises:
+            RemoteError: the service refused it and said why (RefusedError), or cannot be reached.
+        """
+        return self._call(calls.submit(submission))
+
+    def jobs(self, *, states: Sequence[JobState] = (), limit: int = 100, before: str | None = None) -> JobList:
+        """A page of jobs, the newest first; its ``next`` is the ``before`` of the next page.
+
+        Raises:
+            RemoteError: the service refused, or cannot be reached.
+        """
+        return self._call(calls.jobs(states, limit, before))
+
+    def job(self, identity: str) -> Job:
+        """One job as it is now.
+
+        Raises:
+            RemoteError: there is no such job (RefusedError, 404), or the service cannot be reached.
+        """
+        return self._call(calls.job(identity))
+
+    def cancel(self, identity: str) -> Job:
+        """Ask a job to stop, which it does at its next piece; gives the job as it is then.
+
+        Raises:
+            RemoteError: there is no such job, it is over (RefusedError, 409), or the service cannot be reached.
+        """
+        return self._call(calls.cancel(identity))
+
+    def follow(self, identity: str) -> Iterator[Job]:
+        """A job as it is now, then each time that it has changed, up to the one that is over.
+
+        A connection that breaks is made again, for as long as patience lasts; where no stream of events comes
+        through, the service is asked now and then.
+
+        Raises:
+            RemoteError: there is no such job, or the service stayed out of reach.
+        """
+        course = events.Course()
+        while not course.over:
+            if course.streams:
+                yield from self._stream(identity, course)
+            if not course.over:
+                yield from course.take(self._call(calls.job(identity, Persistence.ALWAYS)))
+            if not course.over:
+                time.sleep(events.SECONDS_BETWEEN_TRIES)
+
+    def _stream(self, identity: str, course: events.Course) -> Iterator[Job]:
+        """What one stream of events tells, until it breaks."""
+        try:
+            with httpx_sse.connect_sse(
+                self._http, "GET", calls.events_path(identity), headers=course.headers, timeout=events.SILENCE
+            ) as source:
+                if course.opens(source.response):
+                    for event in source.iter_sse():
+                        yield from course.hear(event)
+                        if course.over:
+                            return
+        except httpx.TransportError:
+            return
+
+    def _call(self, call: Call[T]) -> T:
+        request = call.build(self._http)
         for attempt in stamina.retry_context(
-            _seconds_to_wait, attempts=self._patience.attempts, timeout=self._patience.seconds
+            seconds_to_wait(call.persistence, self._patience),
+            attempts=self._patience.attempts,
+            timeout=self._patience.seconds,
         ):
             with attempt:
                 response = self._send(request)
-        return _read(lambda content: _answer(content, response.headers, array.shape), response)
+        return call.understand(response)
 
     def _send(self, request: httpx.Request) -> httpx.Response:
         try:
             response = self._http.send(request)
         except httpx.TransportError as error:
-            reason = str(error) or type(error).__name__
-            raise RemoteError(
-                f"{self.url} cannot be reached ({reason}); start it with `emboundary serve`, or check --url"
-            ) from error
+            raise UnreachableError(self.url, error) from error
         if response.is_success:
             return response
-        message = f"{self.url} answered {response.status_code}: {_detail(response)}"
-        if response.status_code in _BUSY:
-            raise _BusyError(message, _retry_after(response))
-        raise RemoteError(message)
-
-
-def _seconds_to_wait(error: Exception) -> bool | float:
-    """Whether to try again: after what the service asked for, or (True) with growing pauses."""
-    if isinstance(error, _BusyError):
-        return True if error.retry_after is None else error.retry_after
-    return isinstance(error, RemoteError) and isinstance(error.__cause__, _LOST)
-
-
-def _retry_after(response: httpx.Response) -> float | None:
-    value = response.headers.get("Retry-After", "")
-    return float(value) if value.isdecimal() else None
-
-
-def _detail(response: httpx.Response) -> str:
-    try:
-        return ProblemDocument.model_validate_json(response.content).detail
-    except ValidationError:
-        return f"{response.reason_phrase} (no emboundary service?)"
-
-
-def _read(reader: Callable[[bytes], T], response: httpx.Response) -> T:
-    try:
-        return reader(response.content)
-    except (InputError, UsageError, ValidationError, KeyError) as error:
-        raise RemoteError(
-            f"{response.url.copy_with(path='/', query=None)} gave an answer that is not an emboundary service's; "
-            "check --url, and that both run the same version"
-        ) from error
-
-
-def _answer(content: bytes, headers: httpx.Headers, shape: tuple[int, ...]) -> Answer:
-    limit = math.prod(shape) * np.dtype(np.float32).itemsize
-    array = decode(content, MediaType.NPY, limit=limit, axes="zyx"[-len(shape) :])
-    if array.shape != shape:
-        raise InputError(f"the answer has shape {array.shape}, the question {shape}")
-    return Answer(array, Intensity.parse(headers["X-Emboundary-Intensity"]), headers["X-Emboundary-Device"])
+        raise RefusedError(self.url, response)
