@@ -1,0 +1,100 @@
+"""From a submission to a request: everything that can be refused before a job is accepted is refused here."""
+
+from __future__ import annotations
+
+import re
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from emboundary.service.engine import ModelEngine
+from emboundary.service.errors import OutputError
+from emboundary.service.jobs.following import told_fingerprint
+from emboundary.service.jobs.schemas import JobSubmission
+from emboundary.service.preparing.intensity import Intensity
+from emboundary.service.problems import RequestError
+from emboundary.service.progress import QuietReporter
+from emboundary.service.run.plan import Plan
+from emboundary.service.run.prediction import refuse_another_run
+from emboundary.service.run.predictor import LocalPredictor
+from emboundary.service.run.request import MapRequest, parse_extents, parse_voxel_size
+from emboundary.service.security.jail import Jail
+
+
+@dataclass(frozen=True)
+class Places:
+    """What a job reads and writes, resolved and inside.
+
+    Attributes:
+        source: INPUT, path or URL.
+        target: OUTPUT.
+        mask: path or URL, where there is one.
+    """
+
+    source: str
+    target: Path
+    mask: str | None
+
+    @classmethod
+    def of(cls, jail: Jail, source: str, target: str, mask: str | None) -> Places:
+        """Resolve names that a client gave, or look again at what was resolved once.
+
+        Raises:
+            InputError: INPUT or the mask lies outside.
+            UsageError: OUTPUT does.
+        """
+        return cls(jail.input(source), jail.output(target), None if mask is None else jail.input(mask))
+
+    def request(self, submission: JobSubmission) -> MapRequest:
+        """The run that a submission asks for.
+
+        Raises:
+            UsageError: an option that is malformed or out of range.
+        """
+        return MapRequest(
+            source=self.source,
+            target=self.target,
+            axes=submission.axes,
+            voxel_size_nm=parse_voxel_size(submission.voxel_size),
+            roi=submission.roi,
+            tile=submission.tile,
+            dtype=submission.dtype,
+            intensity=None if submission.intensity is None else Intensity.parse(submission.intensity),
+            overwrite=submission.overwrite,
+            chunk=parse_extents("chunk", submission.chunk),
+            shard=parse_extents("shard", submission.shard),
+            ome_zarr=submission.ome_zarr,
+            pyramid=submission.pyramid,
+            mask=self.mask,
+            fill=submission.fill,
+            fill_missing=submission.fill_missing,
+            clahe=submission.clahe,
+            rescale=submission.rescale,
+        )
+
+
+def rehearse(submission: JobSubmission, places: Places, engine: ModelEngine) -> dict[str, Any]:
+    """Do all that a run does before its first block, write nothing, and return the run's fingerprint as it is told.
+
+    Raises:
+        UsageError: options that are malformed, or fit neither each other nor INPUT.
+        InputError: INPUT or the mask is missing, damaged, or no volume of grey values.
+        RequestError: 409, OUTPUT cannot stand where it was asked to.
+    """
+    muted = QuietReporter(Console(quiet=True))  # what there is to be warned of is said when the job runs
+    try:
+        with ExitStack() as opened:
+            plan = Plan.prepare(places.request(submission), LocalPredictor(engine, submission.tta), muted, opened)
+            refuse_another_run(plan, muted)
+            return told_fingerprint(plan, submission)
+    except OutputError as error:
+        raise RequestError(409, in_words_of_jobs(str(error)), reason="output") from error
+
+
+def in_words_of_jobs(line: str) -> str:
+    """A line that speaks to whoever gives commands, for those who submit jobs: options are fields there."""
+    line = re.sub(r"--([a-z]+(?:-[a-z]+)*)", lambda option: option[1].replace("-", "_"), line)
+    return line.replace("the same command", "the same job").replace("the same arguments", "the same options")
