@@ -15,9 +15,11 @@ from emboundary.service import problems
 from emboundary.service.batching.scheduler import Policy, Scheduler
 from emboundary.service.batching.warming import warm_up as warm_up_engine
 from emboundary.service.hosting import Models
+from emboundary.service.jobs.manager import JobManager
 from emboundary.service.memory import Memory
 from emboundary.service.operations.metrics import Metrics
-from emboundary.service.routes import health, models, predict
+from emboundary.service.routes import health, predict
+from emboundary.service.routes import models as model_routes
 from emboundary.service.routes.state import ServiceState
 from emboundary.service.security.keys import Keys, require
 from emboundary.service.settings import Settings
@@ -50,7 +52,7 @@ def create_app(settings: Settings) -> FastAPI:
     state.attach(app)
     problems.install(app)
     app.include_router(predict.router, dependencies=[require("predict")])
-    app.include_router(models.router, dependencies=[require("predict")])
+    app.include_router(model_routes.router, dependencies=[require("predict")])
     app.include_router(health.router)
     return app
 
@@ -70,14 +72,17 @@ def create_state(settings: Settings) -> ServiceState:
     )
     scheduler = Scheduler(policy, metrics)
     memory = Memory(settings.queue_bytes)
+    models = Models(settings, prepare=lambda engine: warm_up_engine(engine, policy, scheduler))
+    jobs_are_possible = settings.data_roots or settings.url_prefixes
     state = ServiceState(
         settings,
-        Models(settings, prepare=lambda engine: warm_up_engine(engine, policy, scheduler)),
+        models,
         scheduler,
         memory,
         ThreadPoolExecutor(len(os.sched_getaffinity(0)) + 2, "emboundary-codec"),
         metrics,
         Keys.of(settings),
+        JobManager(settings, models, scheduler, metrics) if jobs_are_possible else None,
     )
     metrics.watch_queue(lambda: scheduler.waiting_tiles, lambda: memory.used)
     metrics.watch_ready(lambda: state.ready)

@@ -26,6 +26,7 @@ from emboundary.service.errors import (
 )
 from emboundary.service.routes import v2_errors
 from emboundary.service.schemas import ProblemDocument
+from emboundary.service.security.redaction import redact
 
 MEDIA_TYPE = "application/problem+json"
 _log = logging.getLogger(__name__)
@@ -80,6 +81,7 @@ def _answer(
     state = getattr(request.app.state, "service", None)
     if state is not None:
         state.metrics.refused(reason)
+        detail = redact(detail, state.settings)
     if v2_errors.concerns(request.url.path):
         return v2_errors.answer(status, detail, headers)
     document = ProblemDocument(title=HTTPStatus(status).phrase, status=status, detail=detail)

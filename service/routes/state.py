@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request
 
 from emboundary.service.batching.scheduler import Scheduler
 from emboundary.service.hosting import Models
+from emboundary.service.jobs.manager import JobManager
 from emboundary.service.memory import Memory
 from emboundary.service.operations.metrics import Metrics
 from emboundary.service.security.keys import Keys
 from emboundary.service.settings import Settings
-
-if TYPE_CHECKING:
-    from emboundary.service.jobs.manager import JobManager
 
 
 @dataclass
@@ -51,7 +48,7 @@ class ServiceState:
         self.ready = False
         self.draining = True
         if self.jobs is not None:
-            self.jobs.stop(wait=False)
+            self.jobs.request_stop()
 
     def attach(self, app: FastAPI) -> None:
         """Make this the state that the routes of ``app`` see."""
