@@ -19,6 +19,7 @@ from emboundary.service.jobs.manager import JobManager
 from emboundary.service.memory import Memory
 from emboundary.service.operations.metrics import Metrics
 from emboundary.service.routes import health, predict
+from emboundary.service.routes import jobs as job_routes
 from emboundary.service.routes import models as model_routes
 from emboundary.service.routes.state import ServiceState
 from emboundary.service.security.keys import Keys, require
@@ -36,8 +37,6 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(warm_up, state)
-        if state.jobs is not None:
-            state.jobs.start()
         yield
         state.drain()
         await asyncio.to_thread(close, state)
@@ -53,6 +52,7 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     app.include_router(predict.router, dependencies=[require("predict")])
     app.include_router(model_routes.router, dependencies=[require("predict")])
+    app.include_router(job_routes.router, dependencies=[require("jobs")])
     app.include_router(health.router)
     return app
 
@@ -90,16 +90,21 @@ def create_state(settings: Settings) -> ServiceState:
 
 
 def warm_up(state: ServiceState) -> None:
-    """Open the default model, run every shape it will see, and let requests in; a second call does nothing.
+    """Open the default model, run every shape it will see, go on with jobs, and let requests in.
+
+    A second call does nothing.
 
     Raises:
         DeviceError: the device that was asked for does not work here.
         ModelUnavailableError: a file that is damaged or differs from its description.
+        StoreError: another server keeps its jobs in the same folder, or nothing can be kept there.
     """
     if not state.ready and not state.draining:
         engine = state.models.default.engine()
         # A second thread prepares images while the first has the GPU; a CPU has no time of its own to win.
         state.scheduler.start(threads=2 if engine.device == "cuda" else 1)
+        if state.jobs is not None:
+            state.jobs.start()
         state.ready = True
 
 
