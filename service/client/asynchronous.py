@@ -77,9 +77,11 @@ class AsyncBoundaryClient:
         """What the service serves, and the limits in force."""
         return await self._call(calls.models())
 
-    async def model(self, name: str | None = None) -> ModelReply:
-        """One model's description and limits; the default model's where no name is given."""
-        return calls.choose(await self.models(), name, self.url)
+    async def model(self, name: str | None = None, version: str | None = None) -> ModelReply:
+        """One model's description and limits: the default model's where no name is given, of its newest version."""
+        if version is None:
+            return calls.choose(await self.models(), name, self.url)
+        return await self._call(calls.model((await self.models()).default if name is None else name, version))
 
     async def predict(
         self,

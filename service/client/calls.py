@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import Any, Generic, TypeVar
+from urllib.parse import quote
 
 import httpx
 import numpy as np
@@ -114,6 +115,13 @@ def health() -> Call[Health]:
 def models() -> Call[ModelList]:
     """What is served."""
     return Call("GET", "/v1/models", _json(ModelList), Persistence.BUSY)
+
+
+def model(name: str, version: str) -> Call[ModelReply]:
+    """One version of a model."""
+    return Call(
+        "GET", f"/v1/models/{quote(name, safe='')}", _json(ModelReply), Persistence.BUSY, [("version", version)]
+    )
 
 
 def predict(

@@ -93,13 +93,15 @@ class BoundaryClient:
         """
         return self._call(calls.models())
 
-    def model(self, name: str | None = None) -> ModelReply:
-        """One model's description and limits; the default model's where no name is given.
+    def model(self, name: str | None = None, version: str | None = None) -> ModelReply:
+        """One model's description and limits: the default model's where no name is given, of its newest version.
 
         Raises:
-            RemoteError: as above, or a name that is not served.
+            RemoteError: as above, or a name or version that is not served.
         """
-        return calls.choose(self.models(), name, self.url)
+        if version is None:
+            return calls.choose(self.models(), name, self.url)
+        return self._call(calls.model(self.models().default if name is None else name, version))
 
     def predict(
         self,

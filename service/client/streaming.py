@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from emboundary.model.geometry import Box, Footprint, Readable, Triple
 from emboundary.service.client.http import BoundaryClient
-from emboundary.service.errors import UsageError
+from emboundary.service.errors import RemoteError, UsageError
 from emboundary.service.preparing.intensity import Intensity
 from emboundary.service.probabilities import Dtype, from_stored
 from emboundary.service.run.computing import Loaded, NetworkComputation
@@ -25,8 +25,13 @@ from emboundary.service.run.predictor import VoxelSize
 from emboundary.service.run.tiling import Tiling
 from emboundary.service.schemas import ModelReply
 
+# One tile is on its way while another is in the network.
+DEFAULT_CONCURRENCY = 2
 # An .npy header for three dimensions is 128 bytes.
 _HEADER_BYTES = 1024
+# What one request may have computed, in voxels that the network sees: a few seconds of a CPU, so that several clients
+# at a time stay within the service's time limit.
+_VOXELS_AT_A_TIME = 1 << 22
 
 
 @dataclass
@@ -38,6 +43,7 @@ class RemoteModel:
         model: the description and the limits that the service stated.
         tta: whether the service averages the 8 rotations and flips.
         dtype: what the probabilities are sent as; best what they will be stored as.
+        concurrency: requests under way at a time.
         device: where the service ran the model, ``cpu`` or ``cuda``; None before the first answer.
     """
 
@@ -45,6 +51,7 @@ class RemoteModel:
     model: ModelReply
     tta: bool = False
     dtype: Dtype = "float32"
+    concurrency: int = DEFAULT_CONCURRENCY
     device: str | None = field(default=None, init=False)
 
     @property
@@ -59,8 +66,8 @@ class RemoteModel:
 
     @property
     def workers(self) -> int:
-        """One tile is on its way while another is in the network."""
-        return 2
+        """Requests under way at a time."""
+        return self.concurrency
 
     def bind(self, volume: Readable, intensity: Intensity, fill: float | None) -> RemoteComputation:
         """The computation of one volume's map."""
@@ -79,9 +86,21 @@ class RemoteModel:
         """Probabilities of a stack (z, y, x).
 
         Raises:
-            RemoteError: the service refused, stayed busy, or stayed out of reach.
+            RemoteError: the service refused, stayed busy, stayed out of reach, or answered with another model.
         """
-        answer = self.client.predict(images, model=self.model.name, tta=self.tta, dtype=self.dtype, intensity=intensity)
+        answer = self.client.predict(
+            images,
+            model=self.model.name,
+            version=self.model.version,
+            tta=self.tta,
+            dtype=self.dtype,
+            intensity=intensity,
+        )
+        if answer.sha256 != self.model.sha256:
+            raise RemoteError(
+                f"{self.client.url} answered with another file of {self.model.name} {self.model.version} than it "
+                "described when the run began, and a map must be of one model: run again with --overwrite"
+            )
         self.device = answer.device
         return from_stored(answer.array)
 
@@ -96,10 +115,12 @@ class RemoteModel:
         limits, footprint = self.model.limits, self.model.footprint
         halo, stride = footprint.halo[1], footprint.stride[1]
         pixels = (limits.max_body_bytes - _HEADER_BYTES) // dtype.itemsize
+        affordable = _VOXELS_AT_A_TIME // (8 if self.tta else 1)
         # A tile may begin anywhere between two stride multiples, and so reach one stride further on either side.
         largest = math.isqrt(pixels) - 2 * halo - 5 * stride
         if tile is None:
-            tile = min(2 * limits.tile - 2 * halo, largest)
+            quick = math.isqrt(affordable) - 4 * halo - 2 * stride
+            tile = min(max(quick, limits.tile // 2), 2 * limits.tile - 2 * halo, largest)
         if largest < 1 or tile > largest:
             raise UsageError(
                 f"tile is {tile}; with its halo it would be sent as {tile + 2 * halo}x{tile + 2 * halo} pixels of "
@@ -111,7 +132,7 @@ class RemoteModel:
         _, y, x = tiling.tile
         sent = math.ceil((y + 2 * halo) * scale + 2 * stride) * math.ceil((x + 2 * halo) * scale + 2 * stride)
         computed = math.ceil((y + 4 * halo) * scale + 2 * stride) * math.ceil((x + 4 * halo) * scale + 2 * stride)
-        deepest = max(1, min(pixels // sent, limits.max_computed_voxels // computed))
+        deepest = max(1, min(pixels // sent, min(limits.max_computed_voxels, affordable) // computed))
         return replace(tiling, tile=(min(tiling.tile[0], deepest), y, x))
 
 

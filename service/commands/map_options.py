@@ -7,7 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
+from pydantic import ValidationError
+
 from emboundary.service.commands import options
+from emboundary.service.errors import UsageError
+from emboundary.service.jobs.schemas import JobSubmission
 from emboundary.service.preparing.intensity import Intensity
 from emboundary.service.run.request import MapRequest, parse_extents, parse_voxel_size
 
@@ -67,6 +71,21 @@ class MapOptions:
             clahe=self.clahe,
             rescale=self.rescale,
         )
+
+    def submission(self, model: str | None, version: str | None) -> JobSubmission:
+        """The same as a job, with INPUT and OUTPUT as they are called on the server.
+
+        Raises:
+            UsageError: an option that is malformed or out of range.
+        """
+        settled = {field.name: getattr(self, field.name) for field in fields(self)}
+        places = {"input": settled.pop("source"), "output": str(settled.pop("target"))}
+        try:
+            return JobSubmission(**places, model=model, version=version, **settled)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = str(first["loc"][0]).replace("_", "-")
+            raise UsageError(f"{name} is {first['input']!r}: {first['msg']}; `--help` shows the options") from error
 
 
 def with_map_options(command: Callable[..., None]) -> Callable[..., None]:
