@@ -22,6 +22,7 @@ from emboundary.service.run.prediction import refuse_another_run
 from emboundary.service.run.predictor import LocalPredictor
 from emboundary.service.run.request import MapRequest, parse_extents, parse_voxel_size
 from emboundary.service.security.jail import Jail
+from emboundary.service.volumes.place import is_begun
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,8 @@ def rehearse(submission: JobSubmission, places: Places, engine: ModelEngine) -> 
     Raises:
         UsageError: options that are malformed, or fit neither each other nor INPUT.
         InputError: INPUT or the mask is missing, damaged, or no volume of grey values.
-        RequestError: 409, OUTPUT cannot stand where it was asked to.
+        OutputError: OUTPUT cannot stand where it was asked to.
+        RequestError: 409, something else stands there.
     """
     muted = QuietReporter(Console(quiet=True))  # what there is to be warned of is said when the job runs
     try:
@@ -91,7 +93,9 @@ def rehearse(submission: JobSubmission, places: Places, engine: ModelEngine) -> 
             refuse_another_run(plan, muted)
             return told_fingerprint(plan, submission)
     except OutputError as error:
-        raise RequestError(409, in_words_of_jobs(str(error)), reason="output") from error
+        if places.target.exists() or is_begun(places.target):
+            raise RequestError(409, in_words_of_jobs(str(error)), reason="output") from error
+        raise
 
 
 def in_words_of_jobs(line: str) -> str:
