@@ -24,6 +24,7 @@ from emboundary.service.errors import (
     OutputError,
     UsageError,
 )
+from emboundary.service.problem_examples import DETAILS, HEADERS
 from emboundary.service.routes import v2_errors
 from emboundary.service.schemas import ProblemDocument
 from emboundary.service.security.redaction import redact
@@ -62,13 +63,19 @@ class RequestError(EmboundaryError):
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The refusals of a route, for its OpenAPI description."""
-    content = {MEDIA_TYPE: {"schema": ProblemDocument.model_json_schema()}}
-    return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
+    return {status: _response(status) for status in statuses}
+
+
+def _response(status: int) -> dict[str, Any]:
+    phrase = HTTPStatus(status).phrase
+    example = ProblemDocument(title=phrase, status=status, detail=DETAILS[status]).model_dump()
+    content = {MEDIA_TYPE: {"schema": ProblemDocument.model_json_schema(), "example": example}}
+    return {"description": phrase, "content": content, "headers": HEADERS.get(status, {})}
 
 
 def install(app: FastAPI) -> None:
     """Make every error of ``app``, its framework's own included, a problem document."""
-    app.add_exception_handler(EmboundaryError, _refused)
+    app.add_exception_handler(EmboundaryError, answer)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _framework)
     app.add_exception_handler(Exception, _unexpected)
@@ -88,7 +95,8 @@ def _answer(
     return Response(document.model_dump_json(), status, headers, media_type=MEDIA_TYPE)
 
 
-async def _refused(request: Request, error: Exception) -> Response:
+async def answer(request: Request, error: Exception) -> Response:
+    """The answer to a request that failed; for middlewares too, which the handlers do not reach."""
     if isinstance(error, RequestError):
         return _answer(request, error.status, str(error), error.reason, error.headers)
     for kind, status, reason in _STATUS_OF:

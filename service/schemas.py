@@ -15,31 +15,50 @@ class _Strict(BaseModel):
 
 
 class PredictQuery(_Strict):
-    """Query parameters of ``POST /v1/predict``.
+    """Query parameters of ``POST /v1/predict``."""
 
-    Attributes:
-        model: name of a served model; the default one where missing.
-        version: of the model; its newest where missing.
-        tta: whether to average the 8 rotations and flips.
-        dtype: of the probabilities; uint8 stores round(255 p).
-        intensity: ``MEAN,STD`` in voxel values; the body's own where missing.
-        axes: what the body's dimensions are, where it does not say or says otherwise.
-        timeout_s: seconds from the whole body within which an answer is of use; the service's limit where missing.
-    """
-
-    model: str | None = None
-    version: str | None = None
-    tta: bool = False
-    dtype: Dtype = "uint8"
-    intensity: str | None = None
-    axes: Literal["yx", "zyx"] | None = None
-    timeout_s: Annotated[float, Field(gt=0)] | None = None
+    model: Annotated[
+        str | None, Field(description="Name of a served model; the default one where missing.", examples=["d4"])
+    ] = None
+    version: Annotated[
+        str | None, Field(description="Of the model; its newest served one where missing.", examples=["1"])
+    ] = None
+    tta: Annotated[
+        bool,
+        Field(
+            description="Average the 8 rotations and flips: eight times the cost, for models that are not symmetric."
+        ),
+    ] = False
+    dtype: Annotated[Dtype, Field(description="Of the probabilities; uint8 stores round(255 p).")] = "uint8"
+    intensity: Annotated[
+        str | None,
+        Field(
+            description="MEAN,STD in voxel values, of the whole volume that the image comes from; the image's own "
+            "where missing.",
+            examples=["128.5,41.2"],
+        ),
+    ] = None
+    axes: Annotated[
+        Literal["yx", "zyx"] | None,
+        Field(description="What the body's dimensions are, where it does not say or says otherwise."),
+    ] = None
+    timeout_s: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            description="Seconds from the whole body within which an answer is of use; the service's own limit where "
+            "missing or longer.",
+            examples=[10.0],
+        ),
+    ] = None
 
 
 class VersionQuery(_Strict):
-    """Query parameters of ``GET /v1/models/{name}``: the newest version where none is named."""
+    """Query parameters of ``GET /v1/models/{name}``."""
 
-    version: str | None = None
+    version: Annotated[
+        str | None, Field(description="Of the model; its newest served one where missing.", examples=["1"])
+    ] = None
 
 
 class Limits(_Strict):

@@ -31,6 +31,7 @@ from emboundary.service.problems import RequestError
 from emboundary.service.routes.state import ServiceState, state_of
 
 T = TypeVar("T")
+Q = TypeVar("Q", bound=Question)
 
 _RETRY = {"Retry-After": "1"}
 
@@ -109,7 +110,7 @@ class Visit:
         self._come = self._stack.enter_context(self._state.scheduler.coming())
         return bytes(body)
 
-    async def read(self, function: Callable[[], Question]) -> Question:
+    async def read(self, function: Callable[[], Q]) -> Q:
         """Decode the body in a thread.
 
         Raises:
@@ -148,7 +149,7 @@ class Visit:
         await self._computed(mapped, seconds)
         return mapped.result.reshape(question.shape)
 
-    async def write(self, function: Callable[[], bytes]) -> bytes:
+    async def write(self, function: Callable[[], T]) -> T:
         """Encode the answer in a thread."""
         return await self._timed("encode", function)
 

@@ -14,7 +14,7 @@ from emboundary.service.schemas import ModelList, ModelReply, VersionQuery
 router = APIRouter()
 
 
-@router.get("/v1/models", summary="All served models", responses=responses(401, 403))
+@router.get("/v1/models", summary="All served models", responses=responses(401, 403, 503))
 async def models(request: Request) -> ModelList:
     """Descriptions of the served models, the default first, and the limits in force."""
     state = state_of(request)
@@ -24,7 +24,7 @@ async def models(request: Request) -> ModelList:
     )
 
 
-@router.get("/v1/models/{name}", summary="One model", responses=responses(401, 403, 404, 422))
+@router.get("/v1/models/{name}", summary="One model", responses=responses(401, 403, 404, 422, 503))
 async def model(request: Request, name: str, query: Annotated[VersionQuery, Query()]) -> ModelReply:
     """The description of one model, and the limits in force."""
     state = state_of(request)

@@ -21,13 +21,33 @@ router = APIRouter()
 
 _IMAGES: dict[str, Any] = {media.value: {"schema": {"type": "string", "format": "binary"}} for media in MediaType}
 
+_HEADERS: dict[str, Any] = {
+    name: {"description": description, "schema": {"type": "string"}, "example": example}
+    for name, description, example in (
+        ("X-Emboundary-Intensity", "MEAN,STD that the voxel values were normalised by.", "128.5,41.2"),
+        ("X-Emboundary-Model", "Name of the model.", "d4"),
+        ("X-Emboundary-Model-Version", "Its version.", "1"),
+        ("X-Emboundary-Model-Sha256", "Hash of its file.", "ab" * 32),
+        ("X-Emboundary-Device", "Where it ran.", "cuda"),
+        (
+            "Server-Timing",
+            "Milliseconds: in the queue, decoding, computing, encoding.",
+            "queue;dur=1.2, decode;dur=0.8, compute;dur=21.5, encode;dur=0.4",
+        ),
+    )
+}
+
 
 @router.post(
     "/v1/predict",
     summary="Boundary probabilities of one image or stack",
     response_class=Response,
     responses={
-        200: {"description": "Same height, width and number of sections as the body.", "content": _IMAGES},
+        200: {
+            "description": "Same height, width and number of sections as the body.",
+            "content": _IMAGES,
+            "headers": _HEADERS,
+        },
         **responses(400, 401, 403, 404, 406, 408, 413, 415, 422, 429, 500, 503, 504),
     },
     openapi_extra={"requestBody": {"required": True, "content": _IMAGES}},

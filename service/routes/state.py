@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -44,11 +45,19 @@ class ServiceState:
     draining: bool = False
 
     def drain(self) -> None:
-        """Take nothing new, and let jobs stop at their next block; what is in progress goes on."""
+        """Take nothing new, and let jobs stop at their next block; what is in progress has ``drain_s`` to end.
+
+        What still waits for the device a second before is refused, so that it is told so and not cut off.
+        """
+        if self.draining:
+            return
         self.ready = False
         self.draining = True
         if self.jobs is not None:
             self.jobs.request_stop()
+        last_call = threading.Timer(max(0, self.settings.drain_s - 1), self.scheduler.close)
+        last_call.daemon = True
+        last_call.start()
 
     def attach(self, app: FastAPI) -> None:
         """Make this the state that the routes of ``app`` see."""

@@ -505,6 +505,24 @@ def test_work_in_progress_ends_well_while_new_work_is_refused(
         assert first.result().status_code == 200
 
 
+def test_what_has_not_begun_when_the_time_to_end_is_over_is_told_so(
+    settings: Settings, running: Running, monkeypatch: pytest.MonkeyPatch, square: bytes
+) -> None:
+    app = create_app(settings.model_copy(update={"drain_s": 0}))
+    with running(app) as url, ThreadPoolExecutor(2) as pool:
+        gate = Gate(monkeypatch)
+        first = pool.submit(httpx.post, f"{url}/v1/predict", content=square, headers=NPY, timeout=30)
+        assert gate.occupied()
+        second = pool.submit(httpx.post, f"{url}/v1/predict", content=square, headers=NPY, timeout=30)
+        waiting(app, 1)
+        app.state.service.drain()
+        refused = second.result()
+        assert "the service stops" in problem(refused, 503)
+        assert refused.headers["retry-after"] == "1"
+        gate.open.set()
+        assert first.result().status_code == 200
+
+
 def test_ready_says_no_when_the_network_fails(
     settings: Settings, running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
