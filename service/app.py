@@ -18,7 +18,7 @@ from emboundary.service.hosting import Models
 from emboundary.service.jobs.manager import JobManager
 from emboundary.service.memory import Memory
 from emboundary.service.operations.metrics import Metrics
-from emboundary.service.routes import health, predict
+from emboundary.service.routes import health, predict, v2
 from emboundary.service.routes import jobs as job_routes
 from emboundary.service.routes import models as model_routes
 from emboundary.service.routes.state import ServiceState
@@ -54,6 +54,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(model_routes.router, dependencies=[require("predict")])
     app.include_router(job_routes.router, dependencies=[require("jobs")])
     app.include_router(health.router)
+    app.include_router(v2.router)
     return app
 
 

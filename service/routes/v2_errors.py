@@ -9,25 +9,27 @@ from typing import Any
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict
 
+_EXAMPLE = "model is 'd5'; served here are d4, plain (GET /v1/models)"
+
 
 class ErrorReply(BaseModel):
     """What was wrong, the value received, the rule and the remedy, in one line."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra={"example": {"error": _EXAMPLE}})
 
     error: str
 
 
 def concerns(path: str) -> bool:
-    """Whether errors below that path have the protocol's shape."""
+    """Whether errors of that path have the protocol's shape."""
     return path == "/v2" or path.startswith("/v2/")
 
 
 def answer(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     """An error as the protocol wants it.
 
-    A request that was understood and cannot be served, elsewhere 422, is 400 here, which is the status that the
-    protocol knows for it.
+    What is 422 elsewhere, a request that was understood and cannot be served, is 400 here: the protocol knows no other
+    status for it.
     """
     return Response(
         ErrorReply(error=detail).model_dump_json(),
@@ -39,4 +41,8 @@ def answer(status: int, detail: str, headers: Mapping[str, str] | None = None) -
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The refusals of a route, for its OpenAPI description."""
-    return {status: {"model": ErrorReply, "description": HTTPStatus(status).phrase} for status in statuses}
+    named = {str(status): HTTPStatus(status).phrase for status in statuses}
+    return {status: {"model": ErrorReply, "description": said} for status, said in (named | _OTHERS).items()}
+
+
+_OTHERS = {"4XX": "Any other refusal"}

@@ -18,8 +18,12 @@ from emboundary.service.codecs.errors import MalformedBodyError
 from emboundary.service.probabilities import Dtype
 
 Datatype = Literal["UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64"]
+AnswerDatatype = Literal["UINT8", "FP16", "FP32"]
 _Size = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 _Side = Annotated[int, msgspec.Meta(ge=1, le=2**31)]
+_Numbers = Annotated[
+    msgspec.Raw, msgspec.Meta(extra_json_schema={"type": "array", "items": {"type": ["number", "array"]}})
+]
 _Message = TypeVar("_Message", bound=msgspec.Struct)
 
 _SHOWN_CHARACTERS = 300
@@ -53,7 +57,7 @@ class InputTensor(_Strict, frozen=True):
     shape: Annotated[tuple[_Side, ...], msgspec.Meta(min_length=2, max_length=4)]
     datatype: Datatype
     parameters: InputParameters | None = None
-    data: msgspec.Raw = msgspec.Raw()
+    data: _Numbers = msgspec.field(default_factory=msgspec.Raw)
 
 
 class OutputParameters(_Strict, frozen=True):
@@ -125,21 +129,23 @@ class OutputTensor(msgspec.Struct, frozen=True, omit_defaults=True):
 
     name: str
     shape: tuple[int, ...]
-    datatype: Literal["UINT8", "FP16", "FP32"]
+    datatype: AnswerDatatype
     parameters: BinarySize | None = None
-    data: msgspec.Raw | None = None
+    data: _Numbers | None = None
 
 
 class Provenance(msgspec.Struct, frozen=True):
-    """What the map was computed by.
+    """By what the map was computed.
 
     Attributes:
         intensity: ``MEAN,STD`` that the image was normalised by.
         model_sha256: hash of the model's file.
+        device: ``cpu`` or ``cuda``.
     """
 
     intensity: str
     model_sha256: str
+    device: str
 
 
 class InferReply(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emboundary.service.codecs.errors import MalformedBodyError, TooLargeError, UnsupportedImageError, refuse_large
-from emboundary.service.routes.v2_messages import InputTensor
+from emboundary.service.probabilities import Dtype
+from emboundary.service.routes.v2_messages import AnswerDatatype, InputTensor
 
 # Values of the binary tensor extension are little-endian.
 _DTYPES: dict[str, np.dtype[Any]] = {
@@ -24,14 +25,10 @@ _SPACES = b" \t\r\n"
 _LARGEST_EXACT = 2**53  # beyond it JSON numbers, which are float64 to most clients, are not what they seem
 # Numbers become Python objects, 32 bytes each, on their way into the array: few at a time.
 _TEXT_AT_ONCE = 1 << 20
-# The longest float32 as JSON, e.g. 1.1754943508222875e-38, and its comma.
-_LONGEST_NUMBER = {"UINT8": 4, "FP16": 24, "FP32": 24}
+# How the types of answers are called, and their longest number as JSON: 255, or 1.1754943508222875e-38, and a comma.
+ANSWERED: dict[Dtype, AnswerDatatype] = {"uint8": "UINT8", "float16": "FP16", "float32": "FP32"}
+_LONGEST_NUMBER: dict[AnswerDatatype, int] = {"UINT8": 4, "FP16": 24, "FP32": 24}
 _VALUES_AT_ONCE = 1 << 16
-
-
-def datatype_of(dtype: np.dtype[Any]) -> str:
-    """The protocol's name of a numpy type."""
-    return next(name for name, known in _DTYPES.items() if known == dtype)
 
 
 def read_tensor(tensor: InputTensor, binary: memoryview, *, limit: int) -> NDArray[Any]:
@@ -147,7 +144,7 @@ def _cast(block: NDArray[np.float64], dtype: np.dtype[Any], tensor: InputTensor)
     return cast
 
 
-def refuse_long(shape: tuple[int, ...], datatype: str, limit: int) -> None:
+def refuse_long(shape: tuple[int, ...], datatype: AnswerDatatype, limit: int) -> None:
     """Refuse, before it is computed, an answer whose JSON might be longer than ``limit`` bytes.
 
     Raises:

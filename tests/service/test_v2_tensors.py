@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import math
 import tracemalloc
 from typing import Any
 
@@ -14,14 +13,15 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
 from emboundary.service.codecs.errors import MalformedBodyError, TooLargeError, UnsupportedImageError
-from emboundary.service.routes.v2_messages import InputParameters, InputTensor
-from emboundary.service.routes.v2_tensors import datatype_of, read_tensor, refuse_long, write_numbers
+from emboundary.service.routes.v2_messages import AnswerDatatype, Datatype, InputParameters, InputTensor
+from emboundary.service.routes.v2_tensors import read_tensor, refuse_long, write_numbers
 
 LIMIT = 1 << 20
-DTYPES = [
-    *(np.dtype(f"{kind}{size}") for kind in "ui" for size in (1, 2, 4, 8)),
-    *(np.dtype(f"f{size}") for size in (2, 4, 8)),
-]
+DATATYPES: dict[str, Datatype] = {
+    **{"uint8": "UINT8", "uint16": "UINT16", "uint32": "UINT32", "uint64": "UINT64"},
+    **{"int8": "INT8", "int16": "INT16", "int32": "INT32", "int64": "INT64"},
+    **{"float16": "FP16", "float32": "FP32", "float64": "FP64"},
+}
 shapes = st.one_of(
     arrays.array_shapes(min_dims=2, max_dims=3, max_side=5),
     st.tuples(st.integers(1, 4), st.just(1), st.integers(1, 4), st.integers(1, 4)),
@@ -31,7 +31,7 @@ shapes = st.one_of(
 def binary(array: NDArray[Any], **changes: Any) -> InputTensor:
     parameters = InputParameters(binary_data_size=changes.pop("size", array.nbytes))
     return InputTensor(
-        **{"name": "image", "shape": array.shape, "datatype": datatype_of(array.dtype), "parameters": parameters}
+        **{"name": "image", "shape": array.shape, "datatype": DATATYPES[array.dtype.name], "parameters": parameters}
         | changes
     )
 
@@ -44,12 +44,12 @@ def read(tensor: InputTensor, behind: bytes = b"", limit: int = LIMIT) -> NDArra
     return read_tensor(tensor, memoryview(behind), limit=limit)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_every_type_comes_in_as_bytes_and_as_json(dtype: np.dtype[Any]) -> None:
+@pytest.mark.parametrize("dtype", DATATYPES)
+def test_every_type_comes_in_as_bytes_and_as_json(dtype: str) -> None:
     array = np.array([[0, 1, 2], [3, 100, 127]], dtype)
     for found in (
         read(binary(array), array.tobytes()),
-        read(text(json.dumps(array.tolist()).encode(), array.shape, datatype_of(dtype))),
+        read(text(json.dumps(array.tolist()).encode(), array.shape, DATATYPES[dtype])),
     ):
         assert found.dtype == dtype
         assert found.dtype.isnative
@@ -93,7 +93,7 @@ def test_an_answer_longer_than_a_block_is_one_list() -> None:
 
 
 @pytest.mark.parametrize(("datatype", "longest"), [("UINT8", 4), ("FP16", 24), ("FP32", 24)])
-def test_an_answer_that_is_too_long_for_json_is_refused_before(datatype: str, longest: int) -> None:
+def test_an_answer_that_is_too_long_for_json_is_refused_before(datatype: AnswerDatatype, longest: int) -> None:
     refuse_long((2, 50), datatype, 100 * longest)
     with pytest.raises(TooLargeError, match=r"shape \[2, 50\] takes up to \d+ bytes as JSON, and at most \d+ are sent"):
         refuse_long((2, 50), datatype, 100 * longest - 1)
@@ -195,10 +195,3 @@ def test_reading_json_takes_memory_like_its_text() -> None:
     # As Python floats the numbers alone would be 32 times their count.
     assert peak < 25 * values.size + 20 * (1 << 20)
     assert peak / values.size < 100
-
-
-def test_names_of_types_are_the_protocols() -> None:
-    assert [datatype_of(dtype) for dtype in DTYPES] == [
-        *("UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64")
-    ]
-    assert math.isclose(float(read(text(b"[0.1]", datatype="FP16"))[0, 0]), 0.1, rel_tol=1e-3)
