@@ -1,32 +1,34 @@
+"""A volume through the endpoint in pieces: the map that the library gives in one (law 5)."""
+
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
-import stamina
-from fastapi import FastAPI
+import tifffile
 from hypothesis import given
 from hypothesis import settings as limits_of
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from rich.console import Console
 
 from emboundary.model.geometry import BlockGrid, Box
 from emboundary.model.repository import load_model
-from emboundary.service.app import create_app
-from emboundary.service.client.http import BoundaryClient, Patience
+from emboundary.service.client.http import BoundaryClient
 from emboundary.service.client.streaming import RemoteModel
 from emboundary.service.engine import OnnxEngine
 from emboundary.service.errors import RemoteError, UsageError
-from emboundary.service.preparing.intensity import Intensity, measure
+from emboundary.service.preparing.intensity import Intensity
+from emboundary.service.progress import QuietReporter
 from emboundary.service.run.inference import predict_array
+from emboundary.service.run.prediction import make_map
+from emboundary.service.run.request import MapRequest
 from emboundary.service.run.tiling import Tiling, split
 from emboundary.service.schemas import ModelReply
-from emboundary.service.settings import Settings
 
 INTENSITY = Intensity(120.0, 40.0)
 
@@ -92,28 +94,6 @@ def test_smaller_answers_store_the_same_levels(client: BoundaryClient, engine: O
         np.testing.assert_allclose(found, exact, atol=1e-3, rtol=0)
 
 
-def test_predict_measures_the_intensity_where_none_is_given(client: BoundaryClient, engine: OnnxEngine) -> None:
-    section = volume_of((30, 40), "uint16")
-    answer = client.predict(section)
-    assert answer.intensity == measure(section[None]).intensity
-    np.testing.assert_allclose(
-        answer.array, predict_array(engine, section[None], measure(section[None]).intensity)[0], atol=1e-5, rtol=0
-    )
-
-
-def test_other_models_are_named(client: BoundaryClient) -> None:
-    section = volume_of((30, 40))
-    assert client.model("plain").name == "plain"
-    assert np.abs(client.predict(section).array - client.predict(section, model="plain").array).max() > 0.01
-    with pytest.raises(RemoteError, match=r"model is 'best'; http://127\.0\.0\.1:\d+ serves d4, plain"):
-        client.model("best")
-
-
-def test_a_refusal_names_what_the_service_said(client: BoundaryClient) -> None:
-    with pytest.raises(RemoteError, match=r"answered 422: the image is constant \(every voxel is 7\)"):
-        client.predict(np.full((9, 9), 7))
-
-
 @limits_of(deadline=None, max_examples=200)
 @given(
     side=st.integers(1, 5000),
@@ -159,96 +139,57 @@ def test_a_tile_too_large_for_the_service_is_refused_with_one_that_fits(model_re
     assert y * x > fitting * fitting / 2
 
 
-class Flaky(httpx.BaseTransport):
-    """Fails as it is told, then passes on."""
-
-    def __init__(self, *failures: httpx.Response | httpx.TransportError) -> None:
-        self.failures = list(failures)
-        self.inner = httpx.HTTPTransport()
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        if self.failures:
-            failure = self.failures.pop(0)
-            if isinstance(failure, httpx.TransportError):
-                raise failure
-            return failure
-        return self.inner.handle_request(request)
-
-    def close(self) -> None:
-        self.inner.close()
-
-
-@pytest.fixture
-def _no_waiting() -> Iterator[None]:
-    with stamina.set_testing(True, attempts=4, cap=True):
-        yield
-
-
-@pytest.mark.usefixtures("_no_waiting")
-@pytest.mark.parametrize(
-    "failure",
-    [
-        httpx.Response(429, headers={"Retry-After": "0"}),
-        httpx.Response(503),
-        httpx.ConnectError("refused"),
-        httpx.ReadError("reset"),
-        httpx.RemoteProtocolError("cut off"),
-    ],
-    ids=["429", "503", "refused", "reset", "cut off"],
-)
-def test_a_busy_or_lost_service_is_asked_again(url: str, failure: Any) -> None:
-    transport = Flaky(failure, failure)
-    with BoundaryClient(httpx.Client(base_url=url, transport=transport)) as client:
-        assert client.predict(volume_of((9, 9))).array.shape == (9, 9)
-    assert not transport.failures
-
-
-@pytest.mark.usefixtures("_no_waiting")
-def test_patience_ends(url: str) -> None:
-    transport = Flaky(*[httpx.Response(429, json={"title": "t", "status": 429, "detail": "all places are taken"})] * 9)
-    client = BoundaryClient(httpx.Client(base_url=url, transport=transport), Patience(attempts=3))
-    with client, pytest.raises(RemoteError, match="answered 429: all places are taken"):
-        client.predict(volume_of((9, 9)))
-    assert len(transport.failures) == 6
-
-
-def test_a_refused_request_is_not_asked_again(url: str) -> None:
-    transport = Flaky(httpx.Response(422), httpx.Response(422))
-    client = BoundaryClient(httpx.Client(base_url=url, transport=transport))
-    with client, pytest.raises(RemoteError, match=r"answered 422: Unprocessable .* \(no emboundary service\?\)"):
-        client.predict(volume_of((9, 9)))
-    assert len(transport.failures) == 1
-
-
-def test_a_service_that_is_not_there_is_named_at_once() -> None:
-    with (
-        BoundaryClient.connect("http://127.0.0.1:9") as client,
-        pytest.raises(RemoteError, match=r"^http://127\.0\.0\.1:9 cannot be reached \(.*\); start it with `emboundary"),
-    ):
-        client.models()
-
-
-@pytest.mark.parametrize("url", ["127.0.0.1:8000", "ftp://host", "http://", "http://a:b:c", ""])
-def test_a_url_that_is_none_is_refused(url: str) -> None:
-    with pytest.raises(RemoteError, match=r"url is .*give it as http://HOST:PORT"):
-        BoundaryClient.connect(url)
-
-
-def test_another_service_is_recognised(url: str) -> None:
-    transport = Flaky(httpx.Response(200, text="<html>"))
-    with (
-        BoundaryClient(httpx.Client(base_url=url, transport=transport)) as client,
-        pytest.raises(RemoteError, match="gave an answer that is not an emboundary service's"),
-    ):
-        client.models()
-
-
-@pytest.mark.usefixtures("_no_waiting")
-def test_a_service_that_stays_away_is_named_in_the_end(
-    settings: Settings, running: Callable[[FastAPI], AbstractContextManager[str]]
+@pytest.mark.parametrize("tta", [False, True])
+@pytest.mark.parametrize("scale", [1.0, 1.7])
+@pytest.mark.parametrize("shape", [(300, 20_000, 30_000), (64, 700, 900), (1, 100, 40_000)])
+def test_what_is_asked_at_a_time_takes_seconds_by_default(
+    model_reply: ModelReply, shape: Any, scale: float, tta: bool
 ) -> None:
-    with running(create_app(settings)) as url:
-        client = BoundaryClient.connect(url)
-        client.predict(volume_of((9, 9)))
-    with client, pytest.raises(RemoteError, match="cannot be reached"):
-        client.predict(volume_of((9, 9)))
+    """Sizes as a service with the default settings states them, and a footprint as the bundled models have it."""
+    limits = {"max_body_bytes": 1 << 26, "max_computed_voxels": 1 << 28, "tile": 896}
+    update = {"limits": model_reply.limits.model_copy(update=limits), "halo": (0, 40, 40), "stride": (1, 8, 8)}
+    remote = RemoteModel(None, model_reply.model_copy(update=update), tta=tta)  # type: ignore[arg-type]
+    tiling = remote.plan(shape, (64, 64, 64), np.dtype("uint8"), None, output_bytes=1, scale=scale)
+    z, y, x = tiling.tile
+    computed = z * ((y + 160) * scale + 16) * ((x + 160) * scale + 16) * (8 if tta else 1)
+    assert (1 << 20) < computed < 1.3 * (1 << 22)
+
+
+def test_another_file_of_the_model_ends_the_run(client: BoundaryClient) -> None:
+    described = client.model("d4")
+    remote = RemoteModel(client, described.model_copy(update={"sha256": "0" * 64}))
+    with pytest.raises(RemoteError, match=r"answered with another file of d4 1 than it described when the run began"):
+        remote.ask(volume_of((1, 9, 9)), INTENSITY)
+
+
+def test_the_version_that_was_described_is_asked_for(client: BoundaryClient) -> None:
+    remote = RemoteModel(client, client.model("d4").model_copy(update={"version": "7"}))
+    with pytest.raises(RemoteError, match=r"answered 404: .*7"):
+        remote.ask(volume_of((1, 9, 9)), INTENSITY)
+
+
+@pytest.mark.parametrize("concurrency", [1, 5])
+def test_as_many_requests_are_under_way_as_asked_for(
+    client: BoundaryClient, engine: OnnxEngine, tmp_path: Path, concurrency: int
+) -> None:
+    volume = volume_of((6, 70, 90))
+    tifffile.imwrite(tmp_path / "in.tif", volume, photometric="minisblack")
+    ways: list[int] = []
+    most = threading.BoundedSemaphore(concurrency)
+    barrier = threading.Barrier(concurrency, timeout=60)
+
+    class Counting(RemoteModel):
+        def ask(self, images: NDArray[Any], intensity: Intensity) -> NDArray[np.float32]:
+            assert most.acquire(blocking=False), "more at a time than asked for"
+            try:
+                if len(ways) < concurrency:
+                    ways.append(barrier.wait())
+                return super().ask(images, intensity)
+            finally:
+                most.release()
+
+    request = MapRequest(str(tmp_path / "in.tif"), tmp_path / "out.tif", tile=16, intensity=INTENSITY, dtype="float32")
+    make_map(request, Counting(client, client.model(), concurrency=concurrency), QuietReporter(Console(quiet=True)))
+    assert sorted(ways) == list(range(concurrency)), "they were never all under way at once"
+    found = tifffile.imread(tmp_path / "out.tif")
+    np.testing.assert_allclose(found, predict_array(engine, volume, INTENSITY), atol=1e-5, rtol=0)
