@@ -17,9 +17,11 @@ from emboundary.service.batching.warming import warm_up as warm_up_engine
 from emboundary.service.hosting import Models
 from emboundary.service.jobs.manager import JobManager
 from emboundary.service.memory import Memory
+from emboundary.service.operations import edge
 from emboundary.service.operations.metrics import Metrics
-from emboundary.service.routes import health, predict, v2
+from emboundary.service.routes import docs, health, predict, v2
 from emboundary.service.routes import jobs as job_routes
+from emboundary.service.routes import metrics as metric_routes
 from emboundary.service.routes import models as model_routes
 from emboundary.service.routes.state import ServiceState
 from emboundary.service.security.keys import Keys, require
@@ -46,6 +48,7 @@ def create_app(settings: Settings) -> FastAPI:
         summary="Neuron boundaries in electron microscopy images",
         version=version("emboundary"),
         lifespan=lifespan,
+        docs_url=None,
         redoc_url=None,
     )
     state.attach(app)
@@ -55,6 +58,9 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(job_routes.router, dependencies=[require("jobs")])
     app.include_router(health.router)
     app.include_router(v2.router)
+    app.include_router(metric_routes.router)
+    app.include_router(docs.router)
+    edge.install(app, settings, state.metrics, guarded=bool(state.keys))
     return app
 
 

@@ -318,7 +318,7 @@ def test_ready_only_after_a_real_inference(settings: Settings) -> None:
 
     async def ask() -> list[int]:
         transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
             before = await client.get("/health/ready")
             assert before.headers["retry-after"] == "1"
             async with app.router.lifespan_context(app):
