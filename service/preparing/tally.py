@@ -95,8 +95,9 @@ class Tally(ABC):
 
     @staticmethod
     def of(dtype: np.dtype[Any]) -> Tally:
-        """A tally for integers of 8 or 16 bit, or for floats."""
-        return Histogram(dtype) if dtype.kind in "iu" else Moments()
+        """A tally for integers of 8 or 16 bit, or for all other numbers."""
+        # A table of all values of 32 bit would take 48 GiB.
+        return Histogram(dtype) if dtype.kind in "iu" and dtype.itemsize <= 2 else Moments()
 
     def add(self, values: NDArray[Any]) -> None:
         """Take in an array of any shape, of finite values."""
@@ -151,7 +152,7 @@ class Histogram(Tally):
 
 
 class Moments(Tally):
-    """Count, mean, sum of squared deviations from it, and range of floats.
+    """Count, mean, sum of squared deviations from it, and range of floats and wide integers.
 
     Parts are joined in float64 (Chan, Golub and LeVeque 1983, "Algorithms for computing the sample variance").
     """

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -62,3 +64,18 @@ def test_a_value_taken_in_many_times_is_that_many_values(dtype: str) -> None:
 @pytest.mark.parametrize("dtype", ["uint8", "float64"])
 def test_nothing_has_no_statistics(dtype: str) -> None:
     assert Tally.of(np.dtype(dtype)).summary() is None
+
+
+@pytest.mark.parametrize("dtype", ["uint32", "int32", "uint64", "int64"])
+def test_wide_integers_take_no_table_of_all_their_values(dtype: str) -> None:
+    values = np.array([3, 70_000, 5, 2**31 - 1], dtype)
+    tracemalloc.start()
+    tally = Tally.of(values.dtype)
+    tally.add(values)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    summary = tally.summary()
+    assert summary is not None
+    assert (summary.mean, summary.std) == pytest.approx((values.mean(), values.std()))
+    assert (summary.low, summary.high) == (3, 2**31 - 1)
+    assert peak < 1 << 20
