@@ -33,7 +33,7 @@ from emboundary.service.security.redaction import redact
 from emboundary.service.settings import Settings
 
 _log = logging.getLogger(__name__)
-_MOST_UNFINISHED = 1000
+_MOST_WAITING = 1000
 # Between two attempts to keep what has become of a job on a disk that refuses.
 _SECONDS_BETWEEN_ATTEMPTS = 2.0
 
@@ -271,10 +271,10 @@ class JobManager:
 
     def _refuse_if_full(self, store: JobStore) -> None:
         waiting = store.counts().get("queued", 0)
-        if waiting >= _MOST_UNFINISHED:
+        if waiting >= _MOST_WAITING:
             raise RequestError(
                 429,
-                f"{waiting} jobs wait, at most {_MOST_UNFINISHED} may; submit it again when some of them are over",
+                f"{waiting} jobs wait, at most {_MOST_WAITING} may; submit it again when some of them are over",
                 headers={"Retry-After": "60"},
                 reason="jobs",
             )

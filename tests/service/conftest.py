@@ -14,11 +14,14 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
 import pytest
 import uvicorn
 from fastapi import FastAPI
+from numpy.typing import NDArray
 
 from emboundary.service.app import create_app
+from emboundary.service.engine import OnnxEngine
 from emboundary.service.settings import Settings
 
 
@@ -111,3 +114,51 @@ def served_whole(tmp_path: Path) -> Iterator[str]:
     """URL of a web server that hands out the test's files, but no parts of them."""
     with _serving(_WholeFiles, tmp_path) as address:
         yield address
+
+
+class Gate:
+    """Lets some runs of every network through and holds the next until it is opened; only in this process."""
+
+    def __init__(self) -> None:
+        self._left = 0
+        self._lock = threading.Lock()
+        self._open = threading.Event()
+        self._open.set()
+        self.reached = threading.Event()
+
+    def close(self, after: int = 0) -> None:
+        """Hold the run that follows so many more."""
+        self._left = after
+        self.reached.clear()
+        self._open.clear()
+
+    def open(self) -> None:
+        """Hold nothing any more."""
+        self._open.set()
+
+    def wait(self) -> None:
+        """Return when a run is held."""
+        assert self.reached.wait(60)
+
+    def pass_through(self) -> None:
+        if not self._open.is_set():
+            with self._lock:
+                self._left -= 1
+                held = self._left < 0
+            if held:
+                self.reached.set()
+                assert self._open.wait(60)
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    """A gate, open at first, that all networks run through."""
+    gate, run = Gate(), OnnxEngine.run
+
+    def gated(self: OnnxEngine, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        gate.pass_through()
+        return run(self, images)
+
+    monkeypatch.setattr(OnnxEngine, "run", gated)
+    yield gate
+    gate.open()
