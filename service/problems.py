@@ -14,6 +14,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from emboundary.service.codecs.errors import MalformedBodyError, TooLargeError
 from emboundary.service.errors import (
@@ -30,6 +31,7 @@ from emboundary.service.schemas import ProblemDocument
 from emboundary.service.security.redaction import redact
 
 MEDIA_TYPE = "application/problem+json"
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _log = logging.getLogger(__name__)
 
 _STATUS_OF: tuple[tuple[type[EmboundaryError], int, str], ...] = (  # the first that fits, and what it is counted as
@@ -119,7 +121,16 @@ async def _framework(request: Request, error: Exception) -> Response:
         404: f"{path} is not served here; GET /docs lists what is",
         405: f"{path} does not take {request.method}; GET /docs lists what it takes",
     }.get(error.status_code, str(error.detail))
-    return _answer(request, error.status_code, detail, "route", error.headers)
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(_allowed(request))
+    return _answer(request, error.status_code, detail, "route", headers)
+
+
+def _allowed(request: Request) -> list[str]:
+    """Methods that a path takes; the framework names those of its first route alone."""
+    routes = request.app.routes
+    return [m for m in _METHODS if any(r.matches({**request.scope, "method": m})[0] is Match.FULL for r in routes)]
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
