@@ -15,11 +15,15 @@ def show(course: Iterable[Job], reporter: Reporter) -> Job:
     shown: Job | None = None
     with _Bars(reporter) as bars:
         for job in course:
+            runs_on = job.state == "running"
+            if not runs_on:
+                bars.close()
             if shown is None or job.state != shown.state:
                 reporter.say(f"job {job.id} ({job.model.name} {job.model.version}): {job.state}")
             for line in job.warnings[len(shown.warnings) if shown is not None and shown.runs == job.runs else 0 :]:
                 reporter.warn(line)
-            bars.show(job.progress if job.state == "running" else None)
+            if runs_on and job.progress is not None:
+                bars.show(job.progress)
             shown = job
     if shown is None:
         raise RemoteError("the service told nothing about the job; check that both run the same version")
@@ -52,17 +56,18 @@ class _Bars:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._open.close()
+        self.close()
 
-    def show(self, progress: JobProgress | None) -> None:
-        """Move the bar of the phase, or begin another; None: there is nothing to show."""
+    def close(self) -> None:
+        """End the bar that is open, if there is one."""
+        self._open.close()
+        self._phase = None
+
+    def show(self, progress: JobProgress) -> None:
+        """Move the bar of the phase, or begin another."""
         # A server that was killed begins a phase again behind what it had told.
-        if progress is None or progress.phase != self._phase or progress.voxels_done < self._done:
-            self._open.close()
-            self._phase = None
-        if progress is None:
-            return
-        if self._phase is None:
+        if progress.phase != self._phase or progress.voxels_done < self._done:
+            self.close()
             bar = self._reporter.bar(progress.phase, progress.voxels, None, progress.voxels_done)
             self._advance = self._open.enter_context(bar)
             self._phase, self._done = progress.phase, progress.voxels_done
