@@ -16,6 +16,11 @@ class Changes:
         self._lock = threading.Lock()
         self._waiting: defaultdict[str, set[tuple[asyncio.AbstractEventLoop, asyncio.Event]]] = defaultdict(set)
 
+    def __len__(self) -> int:
+        """How many wait."""
+        with self._lock:
+            return sum(map(len, self._waiting.values()))
+
     @contextmanager
     def of(self, identifier: str) -> Iterator[asyncio.Event]:
         """An event of the running loop that is set whenever that job has changed, until the block's end."""

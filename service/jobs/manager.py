@@ -222,6 +222,11 @@ class JobManager:
                     return
                 await changed.wait()
 
+    @property
+    def followers(self) -> int:
+        """How many watch a job now."""
+        return len(self._changes)
+
     def counts(self) -> dict[str, int]:
         """How many jobs there are in each state."""
         found: dict[str, int] = {}
