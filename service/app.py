@@ -50,6 +50,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # a path that is not served is 404, not a redirection to what Host says
     )
     state.attach(app)
     problems.install(app)

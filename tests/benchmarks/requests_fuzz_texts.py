@@ -139,7 +139,8 @@ def _wrong_text(chance: Random) -> tuple[dict[str, str], bytes]:
     made = chance.choice(
         (
             text[:at],
-            text[:at] + chance.choice("}{][,:\"'\0") + text[at + 1 :] if text[at] not in "0123456789." else text[:at],
+            text[:at] + "\0" + text[at + 1 :],
+            text.replace(*chance.choice(((":", "="), (",", ";"), ("]", "}"), ('"', "'"), ("[", "("), ("{", "[")))),
             text.replace("15.0", chance.choice(("NaN", "Infinity", "-Infinity", "1e999", "0x1", "\u0661", "1" * 5000))),
             "[" * chance.choice((10, 1000, 100_000)),
             '{"inputs":' * chance.choice((10, 1000, 20_000)),
@@ -208,7 +209,9 @@ def job(chance: Random) -> bytes:
         "input": chance.choice(
             (*outside, "none.tif", "raw.tif::/v", "https://169.254.169.254/a.zarr", "s3://a/b.zarr")
         ),
-        "output": chance.choice((*outside, "map.exe", "none/map.zarr", "raw.tif", "/tmp/map.zarr", ".", "map.zarr/")),
+        "output": chance.choice(
+            (*outside, "map.exe", "none/map.zarr", "raw.tif", "/tmp/map.zarr", ".", "map.zarr::/a")
+        ),
         "model": chance.choice(("best", "../d4", "/etc", "", 7)),
         "roi": chance.choice(("", "0:1", "0:9,0:9,0:999999", "-1:2,0:1,0:1", "2:1,0:1,0:1", "a", 7, [[0, 1]])),
         "tile": chance.choice((0, -1, "x", 1.5, [])),

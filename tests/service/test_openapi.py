@@ -159,7 +159,7 @@ def test_every_json_body_and_answer_has_an_example(document: dict[str, Any]) -> 
             for media, content in described.get("content", {}).items():
                 if media.endswith("json") and not _example(content, document):
                     lacking.append(f"{name}: {where} {media}")
-    assert lacking == []
+    assert not lacking, "\n".join(lacking)
 
 
 def _example(content: dict[str, Any], document: dict[str, Any]) -> bool:
