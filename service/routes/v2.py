@@ -51,7 +51,8 @@ _admin = APIRouter(tags=_open.tags, dependencies=[require("admin"), Depends(_ref
 _EXTENSIONS = ("binary_tensor_data", "model_repository", "model_repository(unload_dependents)", "parameters")
 _READ = responses(401, 403, 404)
 _INFER = {200: v2_document.INFERRED, **responses(400, 401, 403, 404, 408, 413, 415, 429, 500, 503, 504)}
-_CHANGE = responses(400, 401, 403, 404, 408, 413, 429, 503)
+_LIST = responses(400, 401, 403, 408, 413, 429, 503)
+_CHANGE = _LIST | responses(404)
 
 
 @_open.get("/v2/health/live", summary="The process answers")
@@ -128,7 +129,7 @@ async def infer_version(request: Request, name: str, version: str) -> Response:
 @_admin.post(
     "/v2/repository/index",
     summary="All models of the repository",
-    responses={200: v2_document.INDEXED, **_CHANGE},
+    responses={200: v2_document.INDEXED, **_LIST},
     openapi_extra=v2_document.INDEX,
 )
 async def index(request: Request) -> list[IndexedModel]:

@@ -23,8 +23,9 @@ _DTYPES: dict[str, np.dtype[Any]] = {
 _OF_NUMBERS = b"0123456789+-.eE"
 _SPACES = b" \t\r\n"
 _LARGEST_EXACT = 2**53  # beyond it JSON numbers, which are float64 to most clients, are not what they seem
-# Numbers become Python objects, 32 bytes each, on their way into the array: few at a time.
-_TEXT_AT_ONCE = 1 << 20
+# Numbers become Python objects, 32 bytes each, on their way into the array: few at a time, which also lets other
+# threads run in between.
+_TEXT_AT_ONCE = 1 << 17
 # How the types of answers are called, and their longest number as JSON: 255, or 1.1754943508222875e-38, and a comma.
 ANSWERED: dict[Dtype, AnswerDatatype] = {"uint8": "UINT8", "float16": "FP16", "float32": "FP32"}
 _LONGEST_NUMBER: dict[AnswerDatatype, int] = {"UINT8": 4, "FP16": 24, "FP32": 24}
@@ -116,7 +117,7 @@ def _is_list(brackets: bytes, shape: tuple[int, ...]) -> bool:
         return False
     expected = b""
     for side in reversed(shape):
-        expected = b"[" + b",".join([expected] * side) + b"]"
+        expected = b"[%b]" % ((expected + b",") * (side - 1) + expected)
     return expected == brackets
 
 
