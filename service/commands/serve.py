@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import errno
-import signal
 import socket
-from collections.abc import Callable
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-import uvicorn
-from pydantic import ValidationError
 
-from emboundary.model.repository import DEFAULT_MODEL
 from emboundary.service.app import create_app, warm_up
-from emboundary.service.commands import options
-from emboundary.service.errors import EmboundaryError, UsageError
-from emboundary.service.settings import Settings
+from emboundary.service.engine import Device, OnnxEngine
+from emboundary.service.errors import EmboundaryError
+from emboundary.service.operations import server
+from emboundary.service.operations.logs import logging_to
+from emboundary.service.security.exposure import refuse_open_to_others
+from emboundary.service.security.jail import Jail
+from emboundary.service.security.keys import Keys
+from emboundary.service.security.redirects import held_redirects
+from emboundary.service.settings import Settings, as_toml, load_settings
 
 
 class AddressError(EmboundaryError):
@@ -25,62 +27,84 @@ class AddressError(EmboundaryError):
 
 
 def serve(
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for every network.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")] = 8000,
-    device: options.DeviceChoice = "auto",
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on; 0.0.0.0 for every network.  [default: 127.0.0.1]")
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.  [default: 8000]"),
+    ] = None,
+    device: Annotated[
+        Device | None,
+        typer.Option(help="auto takes a GPU if one works; cuda never falls back to the CPU.  [default: auto]"),
+    ] = None,
     data_root: Annotated[
         list[Path] | None,
-        typer.Option(
-            exists=True, file_okay=False, help="Folder whose volumes the service may open itself; repeatable."
-        ),
+        typer.Option(exists=True, file_okay=False, help="Folder in which jobs may read and write; repeatable."),
+    ] = None,
+    url_prefix: Annotated[
+        list[str] | None, typer.Option(metavar="URL", help="URL below which jobs may read volumes; repeatable.")
     ] = None,
     model: Annotated[
-        str, typer.Option(help="Model that answers where a request names none: a bundled name, or a path.")
-    ] = DEFAULT_MODEL,
+        str | None,
+        typer.Option(help="Model that answers where a request names none: a name, or a path.  [default: d4]"),
+    ] = None,
+    repository: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, file_okay=False, help="Folder of NAME/VERSION/model.onnx.  [default: the bundled models]"
+        ),
+    ] = None,
+    state_dir: Annotated[
+        Path | None, typer.Option(file_okay=False, help="Where jobs are kept.  [default: the user's state folder]")
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, help="TOML file of settings; the environment and options go before it."),
+    ] = None,
+    no_auth: Annotated[
+        bool | None, typer.Option("--no-auth", help="Let everybody do everything, though others can reach the service.")
+    ] = None,
+    print_settings: Annotated[
+        bool, typer.Option("--print-settings", help="Print the settings in force as such a file, and stop.")
+    ] = False,
 ) -> None:
     """Serve boundary maps over HTTP."""
-    try:
-        settings = Settings(model=model, device=device, data_roots=tuple(data_root or ()))
-    except ValidationError as error:
-        raise _explained(error) from error
-    with _bound(host, port) as listener:
+    settings = load_settings(
+        config,
+        host=host,
+        port=port,
+        device=device,
+        data_roots=data_root or None,
+        url_prefixes=url_prefix or None,
+        model=model,
+        repository=repository,
+        state_dir=state_dir,
+        no_auth=no_auth,
+    )
+    if print_settings:
+        typer.echo(as_toml(settings), nl=False)
+        return
+    refuse_open_to_others(settings, guarded=bool(Keys.of(settings)))
+    jail = Jail(settings.data_roots, settings.url_prefixes)
+    with _bound(settings.host, settings.port) as listener, logging_to(sys.stderr, settings), held_redirects(jail):
         app = create_app(settings)
         state = app.state.service
         warm_up(state)
-        engine = state.models.default.engine()
-        address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
-        ready = f"emboundary serves {engine.description.name} at {address} ({engine.device_reason})"
-        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=settings.drain_s)
-        _run(_Server(config, lambda: typer.echo(ready)), listener)
+        ready = _ready_line(settings, listener, state.models.default.engine())
+        server.run(server.Server(app, state, lambda: typer.echo(ready)), listener)
 
 
-class _Server(uvicorn.Server):
-    """Says when it listens."""
-
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._on_ready = on_ready
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._on_ready()
-
-
-def _run(server: uvicorn.Server, listener: socket.socket) -> None:
-    # Once it has drained, uvicorn sends the signal that stopped it again: a stop that was asked for is no failure.
-    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        server.run([listener])
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _ready_line(settings: Settings, listener: socket.socket, engine: OnnxEngine) -> str:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    address = f"http://{host}:{listener.getsockname()[1]}"
+    return f"emboundary serves {engine.description.name} at {address} ({engine.device_reason})"
 
 
 def _bound(host: str, port: int) -> socket.socket:
     """A socket that holds the address, before anything slow is done; it does not listen yet."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Named as TCP, which asyncio wants to see before it turns Nagle's algorithm off: else every answer waits 40 ms.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
@@ -95,12 +119,3 @@ def _bound(host: str, port: int) -> socket.socket:
             "as --host and a port that you may use"
         ) from error
     return listener
-
-
-def _explained(error: ValidationError) -> UsageError:
-    first = error.errors()[0]
-    name = str(first["loc"][0])
-    return UsageError(
-        f"{name} is {first['input']!r}: {first['msg']}; change the option, or the environment variable "
-        f"EMBOUNDARY_{name.upper()}"
-    )

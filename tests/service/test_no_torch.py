@@ -26,7 +26,7 @@ async def ask(app):
     body = io.BytesIO()
     np.save(body, np.eye(9))
     async with app.router.lifespan_context(app), httpx.AsyncClient(
-        transport=httpx.ASGITransport(app), base_url="http://test"
+        transport=httpx.ASGITransport(app), base_url="http://127.0.0.1"
     ) as client:
         headers = {"Content-Type": "application/x-npy", "Accept": "image/png"}
         return await client.post("/v1/predict", content=body.getvalue(), headers=headers)
