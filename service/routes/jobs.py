@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 from anyio import CapacityLimiter, to_thread
@@ -113,18 +114,10 @@ async def submit(
     idempotency_key: IdempotencyKey = None,
 ) -> Job:
     """Accept a job; all that is wrong with it and can be found without computing is refused now."""
-    limiter = _limiter(request)
-    if limiter.statistics().tasks_waiting >= _SUBMISSIONS_WAITING:
-        raise RequestError(
-            429,
-            f"{_SUBMISSIONS_WAITING} submissions are being looked at already; try again after the seconds that "
-            "Retry-After names",
-            headers={"Retry-After": "5"},
-            reason="jobs",
+    with _looked_at(request) as limiter:
+        job = await to_thread.run_sync(
+            lambda: jobs.submit(submitted, client=request.state.client, key=idempotency_key), limiter=limiter
         )
-    job = await to_thread.run_sync(
-        lambda: jobs.submit(submitted, client=request.state.client, key=idempotency_key), limiter=limiter
-    )
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return job
 
@@ -195,11 +188,36 @@ async def events(
         )
 
 
-def _limiter(request: Request) -> CapacityLimiter:
-    """The application's bound on submissions at a time; made in its event loop, to which it belongs."""
+class _Submissions:
+    """Submissions that are being looked at, of one application; belongs to its event loop."""
+
+    def __init__(self) -> None:
+        self.limiter = CapacityLimiter(_SUBMISSIONS)
+        self.count = 0
+
+
+@contextmanager
+def _looked_at(request: Request) -> Iterator[CapacityLimiter]:
+    """Let a submission in, behind those that came before.
+
+    Raises:
+        RequestError: 429 where there are too many.
+    """
     state = request.app.state
     if not hasattr(state, "submissions"):
-        state.submissions = CapacityLimiter(_SUBMISSIONS)
-    limiter = state.submissions
-    assert isinstance(limiter, CapacityLimiter)
-    return limiter
+        state.submissions = _Submissions()
+    submissions = state.submissions
+    assert isinstance(submissions, _Submissions)
+    if submissions.count >= _SUBMISSIONS + _SUBMISSIONS_WAITING:
+        raise RequestError(
+            429,
+            f"{submissions.count} submissions are being looked at already; try again after the seconds that "
+            "Retry-After names",
+            headers={"Retry-After": "5"},
+            reason="jobs",
+        )
+    submissions.count += 1
+    try:
+        yield submissions.limiter
+    finally:
+        submissions.count -= 1
