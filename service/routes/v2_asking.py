@@ -39,29 +39,22 @@ _WINDOWS = {"gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
 class Asked(Question):
     """An image to be mapped, and how the map is to be answered.
 
+    The request itself, whose text may be much longer than the image, is not kept.
+
     Attributes:
-        request: the JSON.
+        id: of the request.
+        parameters: how to map it.
+        binary: whether the map is to come as bytes behind the JSON.
     """
 
-    request: InferRequest
-
-    @property
-    def parameters(self) -> InferParameters:
-        """How to map it."""
-        return self.request.parameters or InferParameters()
+    id: str | None
+    parameters: InferParameters
+    binary: bool
 
     @property
     def timeout_s(self) -> float | None:
         """Seconds that the client waits, if it says so."""
         return self.parameters.timeout / 1e6 or None
-
-    @property
-    def binary(self) -> bool:
-        """Whether the map is to come as bytes behind the JSON."""
-        for output in self.request.outputs or ():
-            if output.parameters is not None and output.parameters.binary_data is not None:
-                return output.parameters.binary_data
-        return self.parameters.binary_data_output
 
 
 def read_question(body: bytes, headers: Mapping[str, str], description: ModelDescription, limits: Limits) -> Asked:
@@ -89,12 +82,12 @@ def read_question(body: bytes, headers: Mapping[str, str], description: ModelDes
         _refuse_other("model_name", request.model_name, description.name)
     parameters = request.parameters or InferParameters()
     given = None if parameters.intensity is None else Intensity.parse(parameters.intensity)
+    binary = _is_binary(request, parameters)
     array = read_tensor(tensor, content[length:], limit=limits.max_body_bytes)
+    if not binary:
+        refuse_long(array.shape, ANSWERED[parameters.dtype], limits.max_body_bytes)
     question = settle(array, limits=limits, footprint=description.footprint, intensity=given)
-    asked = Asked(question.image, question.intensity, question.shape, request)
-    if not asked.binary:
-        refuse_long(asked.shape, ANSWERED[parameters.dtype], limits.max_body_bytes)
-    return asked
+    return Asked(question.image, question.intensity, question.shape, request.id, parameters, binary)
 
 
 def write_answer(
@@ -109,7 +102,7 @@ def write_answer(
         description.version,
         (output,),
         Provenance(str(asked.intensity), str(description.sha256), device),
-        asked.request.id,
+        asked.id,
     )
     head = msgspec.json.encode(reply)
     return (b"".join((head, little.data)), len(head)) if asked.binary else (head, None)
@@ -143,6 +136,13 @@ def _length_of_json(header: str | None, size: int) -> int:
             "begins with"
         )
     return int(header)
+
+
+def _is_binary(request: InferRequest, parameters: InferParameters) -> bool:
+    for output in request.outputs or ():
+        if output.parameters is not None and output.parameters.binary_data is not None:
+            return output.parameters.binary_data
+    return parameters.binary_data_output
 
 
 def _refuse_other(what: str, name: str, expected: str) -> None:

@@ -71,9 +71,8 @@ def read_tensor(tensor: InputTensor, binary: memoryview, *, limit: int) -> NDArr
         raise MalformedBodyError(
             f"binary_data_size is {announced}; shape {list(shape)} of datatype {tensor.datatype} takes {nbytes} bytes"
         )
-    array = np.frombuffer(binary, dtype).reshape(shape)
-    # The length of the JSON decides where the tensor starts.
-    return np.require(array.astype(dtype.newbyteorder("="), copy=False), requirements="A")
+    # A copy: what stands before the tensor, aligned or not, is not kept with it.
+    return np.frombuffer(binary, dtype).reshape(shape).astype(dtype.newbyteorder("="))
 
 
 def _read_numbers(text: bytes, tensor: InputTensor, dtype: np.dtype[Any]) -> NDArray[Any]:

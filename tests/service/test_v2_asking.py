@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import gzip
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 from emboundary.model.repository import load_model
 from emboundary.service.codecs.errors import TooLargeError
 from emboundary.service.preparing.intensity import Intensity
-from emboundary.service.routes.v2_asking import Asked, read_question, write_answer
+from emboundary.service.routes.v2_asking import LENGTH_HEADER, Asked, read_question, write_answer
 from emboundary.service.schemas import Limits
 
 LIMITS = Limits(max_body_bytes=1 << 12, max_computed_voxels=1 << 16, queue_tiles=9, request_timeout_s=9, tile=24)
@@ -53,7 +55,7 @@ def test_the_output_says_before_the_request_how_it_is_sent(
 
 def test_an_image_that_costs_too_much_is_refused(ask: Any) -> None:
     with pytest.raises(TooLargeError, match="voxels computed, its halo included; at most 65536 are accepted"):
-        ask(inputs=[IMAGE | {"shape": [400, 1, 1, 1], "data": list(range(400))}])
+        ask(inputs=[IMAGE | {"shape": [170, 1, 1, 1], "data": list(range(170))}])
     with pytest.raises(TooLargeError, match=r"input image of shape \[1, 10000000\] and datatype FP64 holds 80000000"):
         ask(inputs=[IMAGE | {"shape": [1, 10_000_000], "datatype": "FP64"}])
 
@@ -68,3 +70,21 @@ def test_an_answer_is_whole_whatever_the_maps_layout(ask: Any, repository: Path,
     values = np.frombuffer(content[length:], "<f4") if binary else np.array(output["data"])
     np.testing.assert_array_equal(values.reshape(output["shape"]), stored)
     assert ("data" in output) is not binary
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_only_the_image_is_kept_of_a_request(repository: Path, binary: bool) -> None:
+    image = IMAGE | {"shape": [1, 60, 50], "datatype": "UINT8"}
+    data = bytes(range(250)) * 12
+    image |= {"parameters": {"binary_data_size": 3000}, "data": None} if binary else {"data": list(data)}
+    head = json.dumps({"inputs": [image], "parameters": {"binary_data_output": True}}).encode() + b" " * 300_000
+    body = gzip.compress(head + data if binary else head)
+    headers = {"content-encoding": "gzip"} | ({LENGTH_HEADER.lower(): str(len(head))} if binary else {})
+    limits = LIMITS.model_copy(update={"max_body_bytes": len(head) + 3000})
+    description = load_model("d4", repository).description
+    tracemalloc.start()
+    asked = read_question(body, headers, description, limits)
+    kept = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert asked.shape == (1, 60, 50)
+    assert kept < 100_000
