@@ -14,8 +14,10 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from emboundary.service.errors import UsageError
 from emboundary.service.operations.protocol import protocol_of
 from emboundary.service.routes.state import ServiceState
+from emboundary.service.security.keys import Keys
 
 # What closing takes at most once nothing is in flight, in seconds; together with drain_s below the 30 s that those who
 # stop services commonly wait before they kill.
@@ -29,7 +31,8 @@ class Server(uvicorn.Server):
     """uvicorn, with a protocol that has bounds, and two stages of stopping.
 
     The first SIGTERM or SIGINT: not ready at once, nothing new, what is in flight ends within ``drain_s``, jobs stop at
-    a block.  The second one, or a process that is still there ``CLOSING_S`` later: the end, which jobs survive.
+    a block.  The second one, or a process that is still there ``CLOSING_S`` later: the end, which jobs survive.  SIGHUP
+    reads a file of keys again.
 
     Args:
         app: made by ``create_app``.
@@ -54,6 +57,11 @@ class Server(uvicorn.Server):
         self._on_ready = on_ready
         self._loop: asyncio.AbstractEventLoop | None = None
 
+    @property
+    def rereads_keys(self) -> bool:
+        """Whether SIGHUP has a meaning: where keys are in a file."""
+        return self._state.settings.api_keys_file is not None
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
@@ -63,9 +71,22 @@ class Server(uvicorn.Server):
         if self.should_exit:
             _end_at_once("told twice to stop: ending at once; jobs go on when the service runs again")
         # A signal comes between any two instructions, with whatever locks are held: the work is for the loop.
-        assert self._loop is not None
-        self._loop.call_soon_threadsafe(self._drain, sig)
+        if self._loop is not None:  # else nothing has begun
+            self._loop.call_soon_threadsafe(self._drain, sig)
         super().handle_exit(sig, frame)
+
+    def reload_keys(self) -> None:
+        """Read the keys again, so that one can be added or taken away while the service runs; signals may call it."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._reload_keys)
+
+    def _reload_keys(self) -> None:
+        try:
+            self._state.keys = Keys.of(self._state.settings)
+        except UsageError as error:
+            _log.error("the keys stay as they were: %s", error)
+        else:
+            _log.info("the keys were read again")
 
     def _drain(self, sig: int) -> None:
         drain_s = self._state.settings.drain_s
@@ -84,6 +105,8 @@ def run(server: Server, listener: socket.socket) -> None:
     """Serve on a bound socket until told to stop; from the main thread."""
     # Once it has drained, uvicorn sends the signal that stopped it again: a stop that was asked for is no failure.
     before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
+    if server.rereads_keys:  # else it is what a terminal sends when it closes, and ends the service
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda *_: server.reload_keys())
     try:
         server.run([listener])
     finally:

@@ -76,7 +76,7 @@ def test_requests_in_flight_are_answered_before_it_stops(environment: dict[str, 
             idle.request("GET", "/health/live")
             idle.getresponse().read()  # from now on a live connection without a request
             process.send_signal(signal.SIGTERM)
-            _wait_until_draining(process)
+            _wait_for(process, "stopping")
             for connection in asked:
                 connection.send(body)
             answers = [stack.enter_context(connection.getresponse()) for connection in asked]
@@ -90,7 +90,7 @@ def test_requests_in_flight_are_answered_before_it_stops(environment: dict[str, 
 def test_a_second_signal_ends_it_at_once(environment: dict[str, str]) -> None:
     with serving(environment) as (process, line), closing(_go_ahead(line.split()[4], 1000)):
         process.send_signal(signal.SIGTERM)
-        _wait_until_draining(process)
+        _wait_for(process, "stopping")
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=20)  # the request in flight would hold it for longer
     assert process.returncode == 1
@@ -104,11 +104,13 @@ def test_what_is_in_flight_for_too_long_does_not_keep_it(environment: dict[str, 
         assert process.wait(20) == 0
 
 
-def _wait_until_draining(process: subprocess.Popen[str]) -> None:
+def _wait_for(process: subprocess.Popen[str], event: str) -> str:
+    """Read the log as far as an event: its whole text."""
     assert process.stderr is not None
     for line in process.stderr:
-        if json.loads(line)["event"] == "stopping":
-            return
+        found = str(json.loads(line)["event"])
+        if found.startswith(event):
+            return found
     raise AssertionError("it ended instead")
 
 
@@ -148,6 +150,30 @@ def test_to_others_it_serves_holders_of_keys(environment: dict[str, str], tmp_pa
         ("127.0.0.1", 401),
         ("lab", 200),
     ]
+
+
+def test_keys_are_exchanged_while_it_runs(environment: dict[str, str], tmp_path: Path) -> None:
+    path, (other, other_key) = tmp_path / "keys", new_key("other", frozenset({"predict"}))
+    path.write_text(KEY.line)
+    environment["EMBOUNDARY_API_KEYS_FILE"] = str(path)
+
+    def opens(url: str, secret: str) -> bool:
+        return httpx.get(f"{url}/v1/models", headers={"X-API-Key": secret}).is_success
+
+    with serving(environment) as (process, line):
+        url = line.split()[4]
+        assert opens(url, SECRET)
+        assert not opens(url, other)
+        path.write_text(other_key.line)
+        process.send_signal(signal.SIGHUP)
+        _wait_for(process, "the keys were read again")
+        assert opens(url, other)
+        assert not opens(url, SECRET)
+        path.write_text(other)  # the key itself, by mistake
+        process.send_signal(signal.SIGHUP)
+        refused = _wait_for(process, "the keys stay as they were: ")
+        assert other not in refused
+        assert opens(url, other)
 
 
 def test_a_port_in_use_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
