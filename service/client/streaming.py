@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from emboundary.model.geometry import Box, Footprint, Readable, Triple
 from emboundary.service.client.http import BoundaryClient
+from emboundary.service.client.retrying import RefusedError
 from emboundary.service.errors import RemoteError, UsageError
 from emboundary.service.preparing.intensity import Intensity
 from emboundary.service.probabilities import Dtype, from_stored
@@ -25,6 +26,7 @@ from emboundary.service.run.predictor import VoxelSize
 from emboundary.service.run.tiling import Tiling
 from emboundary.service.schemas import ModelReply
 
+_TOO_MUCH = 413
 # One tile is on its way while another is in the network.
 DEFAULT_CONCURRENCY = 2
 # An .npy header for three dimensions is 128 bytes.
@@ -88,14 +90,23 @@ class RemoteModel:
         Raises:
             RemoteError: the service refused, stayed busy, stayed out of reach, or answered with another model.
         """
-        answer = self.client.predict(
-            images,
-            model=self.model.name,
-            version=self.model.version,
-            tta=self.tta,
-            dtype=self.dtype,
-            intensity=intensity,
-        )
+        try:
+            answer = self.client.predict(
+                images,
+                model=self.model.name,
+                version=self.model.version,
+                tta=self.tta,
+                dtype=self.dtype,
+                intensity=intensity,
+            )
+        except RefusedError as error:
+            if error.status != _TOO_MUCH:
+                raise
+            z, y, x = images.shape
+            raise RemoteError(
+                f"{self.client.url} refuses {z}x{y}x{x} voxels at a time: {error.detail}; give a --tile of half the "
+                "side, or less"
+            ) from error
         if answer.sha256 != self.model.sha256:
             raise RemoteError(
                 f"{self.client.url} answered with another file of {self.model.name} {self.model.version} than it "

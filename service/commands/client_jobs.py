@@ -111,8 +111,11 @@ def _end(job: Job, reporter: Reporter, *, as_json: bool, shown: bool) -> None:
 
 def _table(jobs: tuple[Job, ...]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for title in ("job", "state", "submitted", "by", "output", ""):
-        table.add_column(title, no_wrap=title != "")
+    # What is to be typed again is never cut; what is long takes several lines.
+    for title, width in (("job", 16), ("state", 9), ("submitted", 16)):
+        table.add_column(title, no_wrap=True, min_width=width)
+    for title in ("by", "output", ""):
+        table.add_column(title, overflow="fold")
     for job in jobs:
         done = ""
         if job.progress is not None and job.progress.voxels:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import tifffile
@@ -25,7 +26,7 @@ from emboundary.service.errors import RemoteError, UsageError
 from emboundary.service.preparing.intensity import Intensity
 from emboundary.service.progress import QuietReporter
 from emboundary.service.run.inference import predict_array
-from emboundary.service.run.prediction import make_map
+from emboundary.service.run.prediction import MapReport, make_map
 from emboundary.service.run.request import MapRequest
 from emboundary.service.run.tiling import Tiling, split
 from emboundary.service.schemas import ModelReply
@@ -193,3 +194,48 @@ def test_as_many_requests_are_under_way_as_asked_for(
     assert sorted(ways) == list(range(concurrency)), "they were never all under way at once"
     found = tifffile.imread(tmp_path / "out.tif")
     np.testing.assert_allclose(found, predict_array(engine, volume, INTENSITY), atol=1e-5, rtol=0)
+
+
+def test_a_service_that_would_take_too_long_leads_to_a_smaller_tile(model_reply: ModelReply) -> None:
+    def refuse(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(413, json={"title": "t", "status": 413, "detail": "it would take 40 s, 30 are allowed"})
+
+    with BoundaryClient(httpx.Client(base_url="http://host", transport=httpx.MockTransport(refuse))) as client:
+        remote = RemoteModel(client, model_reply)
+        with pytest.raises(
+            RemoteError,
+            match=r"refuses 2x30x40 voxels at a time: it would take 40 s, .*; give a --tile of half the side",
+        ):
+            remote.ask(volume_of((2, 30, 40)), INTENSITY)
+
+
+def test_law_3_a_run_that_is_cut_off_goes_on_to_the_same_bytes(url: str, tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "in.tif", volume_of((4, 70, 90)), photometric="minisblack")
+    common: dict[str, Any] = {"tile": 24, "chunk": (1, 32, 32), "pyramid": False}
+
+    class Failing(httpx.HTTPTransport):
+        left = 9
+
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            self.left -= request.url.path == "/v1/predict"
+            return super().handle_request(request) if self.left >= 0 else httpx.Response(500)
+
+    def run(transport: httpx.HTTPTransport, name: str) -> MapReport:
+        with BoundaryClient(httpx.Client(base_url=url, transport=transport)) as client:
+            request = MapRequest(str(tmp_path / "in.tif"), tmp_path / name, **common)
+            return make_map(request, RemoteModel(client, client.model()), QuietReporter(Console(quiet=True)))
+
+    whole = run(httpx.HTTPTransport(), "whole.zarr")
+    with pytest.raises(
+        RemoteError, match=r"answered 500: .*; \d+ of 36 blocks are stored, and the same command goes on"
+    ):
+        run(Failing(), "cut.zarr")
+    rest = run(httpx.HTTPTransport(), "cut.zarr")
+    assert rest.blocks_resumed > 0
+    assert rest.blocks_resumed + rest.blocks_done == whole.blocks_done == 36
+    stored = [
+        path.relative_to(tmp_path / "whole.zarr") for path in (tmp_path / "whole.zarr").rglob("*") if path.is_file()
+    ]
+    assert len(stored) >= 36
+    for path in stored:
+        assert (tmp_path / "whole.zarr" / path).read_bytes() == (tmp_path / "cut.zarr" / path).read_bytes(), path
