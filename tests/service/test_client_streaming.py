@@ -211,6 +211,8 @@ def test_a_service_that_would_take_too_long_leads_to_a_smaller_tile(model_reply:
 
 def test_law_3_a_run_that_is_cut_off_goes_on_to_the_same_bytes(url: str, tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "in.tif", volume_of((4, 70, 90)), photometric="minisblack")
+    for name in ("whole", "cut"):
+        (tmp_path / name).mkdir()
     common: dict[str, Any] = {"tile": 24, "chunk": (1, 32, 32), "pyramid": False}
 
     class Failing(httpx.HTTPTransport):
@@ -222,20 +224,18 @@ def test_law_3_a_run_that_is_cut_off_goes_on_to_the_same_bytes(url: str, tmp_pat
 
     def run(transport: httpx.HTTPTransport, name: str) -> MapReport:
         with BoundaryClient(httpx.Client(base_url=url, transport=transport)) as client:
-            request = MapRequest(str(tmp_path / "in.tif"), tmp_path / name, **common)
+            request = MapRequest(str(tmp_path / "in.tif"), tmp_path / name / "map.zarr", **common)
             return make_map(request, RemoteModel(client, client.model()), QuietReporter(Console(quiet=True)))
 
-    whole = run(httpx.HTTPTransport(), "whole.zarr")
+    whole = run(httpx.HTTPTransport(), "whole")
     with pytest.raises(
         RemoteError, match=r"answered 500: .*; \d+ of 36 blocks are stored, and the same command goes on"
     ):
-        run(Failing(), "cut.zarr")
-    rest = run(httpx.HTTPTransport(), "cut.zarr")
+        run(Failing(), "cut")
+    rest = run(httpx.HTTPTransport(), "cut")
     assert rest.blocks_resumed > 0
     assert rest.blocks_resumed + rest.blocks_done == whole.blocks_done == 36
-    stored = [
-        path.relative_to(tmp_path / "whole.zarr") for path in (tmp_path / "whole.zarr").rglob("*") if path.is_file()
-    ]
-    assert len(stored) >= 36
-    for path in stored:
-        assert (tmp_path / "whole.zarr" / path).read_bytes() == (tmp_path / "cut.zarr" / path).read_bytes(), path
+    maps = [tmp_path / name / "map.zarr" for name in ("whole", "cut")]
+    stored = [{path.relative_to(m): path.read_bytes() for path in m.rglob("*") if path.is_file()} for m in maps]
+    assert len(stored[0]) > 36
+    assert stored[0] == stored[1]
