@@ -1,6 +1,7 @@
 """Redirections of web servers that jobs read from: followed where jobs may read, refused elsewhere.
 
-Without this a server below a URL prefix could send the service anywhere, the machine's own network included.
+Without this a server below a URL prefix could send the service anywhere, the machine's own network included.  What
+tensorstore opens needs no such care: it follows none.
 """
 
 from __future__ import annotations
