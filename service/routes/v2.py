@@ -1,4 +1,4 @@
-"""``/v2``: the Open Inference Protocol v2 (KServe) with the binary tensor extension, and Triton's model repository.
+"""``/v2``: the Open Inference Protocol v2 (KServe) with Triton's binary tensors, configuration and model repository.
 
 Standard clients work unchanged.  ``router`` brings its own scopes: health is open to everybody, the repository to
 ``admin``, the rest to ``predict``.
@@ -22,11 +22,13 @@ from emboundary.service.routes.v2_errors import responses
 from emboundary.service.routes.v2_messages import IndexRequest, LoadRequest, UnloadRequest, read_message
 from emboundary.service.routes.v2_replies import (
     IndexedModel,
+    ModelConfig,
     ModelMetadata,
     ModelReady,
     ServerLive,
     ServerMetadata,
     ServerReady,
+    TensorConfig,
     TensorMetadata,
 )
 from emboundary.service.security.keys import require
@@ -48,7 +50,10 @@ _open = APIRouter(tags=["Open Inference Protocol v2"])
 _predict = APIRouter(tags=_open.tags, dependencies=[require("predict"), Depends(_refuse_query)])
 _admin = APIRouter(tags=_open.tags, dependencies=[require("admin"), Depends(_refuse_query)])
 
-_EXTENSIONS = ("binary_tensor_data", "model_repository", "model_repository(unload_dependents)", "parameters")
+_EXTENSIONS = (
+    *("binary_tensor_data", "model_configuration", "model_repository", "model_repository(unload_dependents)"),
+    "parameters",
+)
 _READ = responses(401, 403, 404)
 _INFER = {200: v2_document.INFERRED, **responses(400, 401, 403, 404, 408, 413, 415, 429, 500, 503, 504)}
 _LIST = responses(400, 401, 403, 408, 413, 429, 503)
@@ -84,6 +89,22 @@ async def model(request: Request, name: str) -> ModelMetadata:
 async def model_version(request: Request, name: str, version: str) -> ModelMetadata:
     """Versions and tensors of a model."""
     return _metadata(request, name, version)
+
+
+@_predict.get("/v2/models/{name}/config", summary="A model as Triton's tools want it", responses=_READ)
+async def config(request: Request, name: str) -> ModelConfig:
+    """Configuration of a model."""
+    return _config(request, name, None)
+
+
+@_predict.get(
+    "/v2/models/{name}/versions/{version}/config",
+    summary="A model version as Triton's tools want it",
+    responses=_READ,
+)
+async def version_config(request: Request, name: str, version: str) -> ModelConfig:
+    """Configuration of a version of a model."""
+    return _config(request, name, version)
 
 
 @_predict.get("/v2/models/{name}/ready", summary="The model is served", responses=_READ | responses(503))
@@ -180,6 +201,15 @@ def _metadata(request: Request, name: str, version: str | None) -> ModelMetadata
         versions=tuple(served.description.version for served in models.versions(name)),
         inputs=(TensorMetadata.of(description.input),),
         outputs=(TensorMetadata.of(description.output),),
+    )
+
+
+def _config(request: Request, name: str, version: str | None) -> ModelConfig:
+    description = state_of(request).models.find(name, version).description
+    return ModelConfig(
+        name=description.name,
+        input=(TensorConfig.of(description.input),),
+        output=(TensorConfig.of(description.output),),
     )
 
 

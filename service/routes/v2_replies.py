@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict
 from emboundary.model.description import TensorDescription
 from emboundary.service.hosting import IndexEntry
 
+_DATATYPES = {"float32": "FP32"}
+
 
 class _Reply(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -22,7 +24,7 @@ class ServerMetadata(_Reply):
             "example": {
                 "name": "emboundary",
                 "version": "0.1.0",
-                "extensions": ["binary_tensor_data", "model_repository", "parameters"],
+                "extensions": ["binary_tensor_data", "model_configuration", "model_repository", "parameters"],
             }
         }
     )
@@ -67,11 +69,7 @@ class TensorMetadata(_Reply):
     @classmethod
     def of(cls, tensor: TensorDescription) -> TensorMetadata:
         """What a model's description says of a tensor."""
-        return cls(
-            name=tensor.name,
-            datatype={"float32": "FP32"}[tensor.dtype],
-            shape=tuple(1 if axis == "c" else -1 for axis in tensor.axes),
-        )
+        return cls(name=tensor.name, datatype=_DATATYPES[tensor.dtype], shape=_shape(tensor))
 
 
 class ModelMetadata(_Reply):
@@ -101,6 +99,47 @@ class ModelMetadata(_Reply):
     outputs: tuple[TensorMetadata, ...]
 
 
+class TensorConfig(_Reply):
+    """One tensor; -1 stands for any size."""
+
+    name: str
+    data_type: str
+    dims: tuple[int, ...]
+
+    @classmethod
+    def of(cls, tensor: TensorDescription) -> TensorConfig:
+        """What a model's description says of a tensor."""
+        return cls(name=tensor.name, data_type=f"TYPE_{_DATATYPES[tensor.dtype]}", dims=_shape(tensor))
+
+
+class ModelConfig(_Reply):
+    """What Triton's tools want to know before they measure a model.
+
+    Attributes:
+        max_batch_size: 0: an image's sections are its first axis, and requests are batched by the service.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "name": "d4",
+                "platform": "onnxruntime_onnx",
+                "backend": "onnxruntime",
+                "max_batch_size": 0,
+                "input": [{"name": "image", "data_type": "TYPE_FP32", "dims": [-1, 1, -1, -1]}],
+                "output": [{"name": "probability", "data_type": "TYPE_FP32", "dims": [-1, 1, -1, -1]}],
+            }
+        }
+    )
+
+    name: str
+    platform: Literal["onnxruntime_onnx"] = "onnxruntime_onnx"
+    backend: Literal["onnxruntime"] = "onnxruntime"
+    max_batch_size: Literal[0] = 0
+    input: tuple[TensorConfig, ...]
+    output: tuple[TensorConfig, ...]
+
+
 class IndexedModel(_Reply):
     """One version of a model in the repository.
 
@@ -121,3 +160,7 @@ class IndexedModel(_Reply):
     def of(cls, entry: IndexEntry) -> IndexedModel:
         """What the repository knows of it."""
         return cls(name=entry.name, version=entry.version, state=entry.state, reason=entry.reason)
+
+
+def _shape(tensor: TensorDescription) -> tuple[int, ...]:
+    return tuple(1 if axis == "c" else -1 for axis in tensor.axes)

@@ -232,6 +232,11 @@ def test_health_and_metadata_are_what_tritons_client_expects(client: triton.Infe
         "outputs": [{"name": "probability", **tensors}],
     }
     assert client.get_model_metadata("plain") == client.get_model_metadata("plain", "1") == expected
+    config = client.get_model_config("plain")
+    assert config == client.get_model_config("plain", "1")
+    assert (config["name"], config["max_batch_size"]) == ("plain", 0)
+    assert config["input"] == [{"name": "image", "data_type": "TYPE_FP32", "dims": [-1, 1, -1, -1]}]
+    assert config["output"] == [{"name": "probability", "data_type": "TYPE_FP32", "dims": [-1, 1, -1, -1]}]
 
 
 def test_health_says_what_kserves_client_reads(http: httpx.Client) -> None:
