@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from emboundary.service.errors import first_line
 from emboundary.service.jobs.schemas import Job, JobState
 from emboundary.service.problems import RequestError
@@ -207,7 +209,7 @@ class JobStore:
             rows = self._database.execute(
                 f"SELECT record FROM jobs WHERE {' AND '.join(wanted)} ORDER BY number DESC LIMIT ?", [*values, limit]
             )
-            return [Job.model_validate_json(record) for (record,) in rows]
+            return [_job(record) for (record,) in rows]
 
     def counts(self) -> dict[str, int]:
         """How many jobs there are in each state that occurs."""
@@ -252,4 +254,11 @@ class JobStore:
 
 def _entry(row: tuple[str, str, str, str | None]) -> Entry:
     record, source, target, mask = row
-    return Entry(Job.model_validate_json(record), source, Path(target), mask)
+    return Entry(_job(record), source, Path(target), mask)
+
+
+def _job(record: str) -> Job:
+    try:
+        return Job.model_validate_json(record)
+    except ValidationError as error:
+        raise StoreError(f"the record of a job is damaged: {first_line(error)}; {record[:100]!r}") from error

@@ -13,7 +13,8 @@ from rich.console import Console
 from emboundary.service.engine import ModelEngine
 from emboundary.service.errors import OutputError
 from emboundary.service.jobs.following import told_fingerprint
-from emboundary.service.jobs.schemas import JobSubmission
+from emboundary.service.jobs.schemas import Job, JobSubmission
+from emboundary.service.jobs.store import JobStore
 from emboundary.service.preparing.intensity import Intensity
 from emboundary.service.problems import RequestError
 from emboundary.service.progress import QuietReporter
@@ -23,6 +24,8 @@ from emboundary.service.run.predictor import LocalPredictor
 from emboundary.service.run.request import MapRequest, parse_extents, parse_voxel_size
 from emboundary.service.security.jail import Jail
 from emboundary.service.volumes.place import is_begun
+
+_MOST_WAITING = 1000
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,52 @@ def rehearse(submission: JobSubmission, places: Places, engine: ModelEngine) -> 
         if places.target.exists() or is_begun(places.target):
             raise RequestError(409, in_words_of_jobs(str(error)), reason="output") from error
         raise
+
+
+def refuse_if_full(store: JobStore) -> None:
+    """Refuse a job where very many wait already.
+
+    Raises:
+        RequestError: 429.
+    """
+    waiting = store.counts().get("queued", 0)
+    if waiting >= _MOST_WAITING:
+        raise RequestError(
+            429,
+            f"{waiting} jobs wait, at most {_MOST_WAITING} may; submit it again when some of them are over",
+            headers={"Retry-After": "60"},
+            reason="jobs",
+        )
+
+
+def refuse_taken(store: JobStore, target: Path) -> None:
+    """Refuse an OUTPUT that another job is to write.
+
+    Raises:
+        RequestError: 409.
+    """
+    for other in store.unfinished():
+        if other.target == target:
+            raise RequestError(
+                409,
+                f"output is that of job {other.job.id}, which is {other.job.state}; wait for it, cancel it, or give "
+                "another output",
+                reason="output",
+            )
+
+
+def refuse_another(job: Job, submission: JobSubmission, key: str) -> None:
+    """Refuse a submission under a key that was used for one which asks for something else.
+
+    Raises:
+        RequestError: 422.
+    """
+    if job.request != submission:
+        raise RequestError(
+            422,
+            f"Idempotency-Key {key!r} has been used for job {job.id}, which asks for something else; give each job a "
+            "key of its own",
+        )
 
 
 def in_words_of_jobs(line: str) -> str:

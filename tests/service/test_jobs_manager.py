@@ -21,8 +21,9 @@ from emboundary.service.cli import create_cli
 from emboundary.service.console import run
 from emboundary.service.engine import OnnxEngine, find_model
 from emboundary.service.errors import InputError, UsageError
-from emboundary.service.jobs import manager as manager_module
+from emboundary.service.jobs import queue as queue_module
 from emboundary.service.jobs import running as running_module
+from emboundary.service.jobs import submission as submission_module
 from emboundary.service.jobs.manager import JobManager
 from emboundary.service.jobs.schemas import Job, JobState, JobSubmission
 from emboundary.service.jobs.store import JobStore, StoreError
@@ -552,7 +553,7 @@ def test_the_same_key_from_several_threads_gives_one_job(lab: Lab) -> None:
 
 
 def test_too_many_waiting_jobs_are_refused(lab: Lab, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(manager_module, "_MOST_WAITING", 1)
+    monkeypatch.setattr(submission_module, "_MOST_WAITING", 1)
     gate.close(after=5)
     lab.submit("one.zarr")
     gate.wait()
@@ -565,7 +566,7 @@ def test_too_many_waiting_jobs_are_refused(lab: Lab, gate: Gate, monkeypatch: py
 def test_a_disk_that_refuses_for_a_while_loses_no_job(
     lab: Lab, gate: Gate, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(manager_module, "_SECONDS_BETWEEN_ATTEMPTS", 0.01)
+    monkeypatch.setattr(queue_module, "_SECONDS_BETWEEN_ATTEMPTS", 0.01)
     gate.close(after=20)
     job = lab.submit()
     gate.wait()
@@ -585,13 +586,13 @@ def test_a_disk_that_refuses_for_a_while_loses_no_job(
         assert lab.jobs.get(job.id).state == "running"
     assert lab.ended(job).state == "succeeded"
     assert "its progress is not kept: the disk is full" in caplog.text
-    assert "has succeeded, which cannot be kept: the disk is full" in caplog.text
+    assert "is succeeded, which cannot be kept: the disk is full" in caplog.text
 
 
 def test_a_job_whose_start_cannot_be_kept_waits(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(manager_module, "_SECONDS_BETWEEN_ATTEMPTS", 0.01)
+    monkeypatch.setattr(queue_module, "_SECONDS_BETWEEN_ATTEMPTS", 0.01)
     with monkeypatch.context() as patched:
 
         def full(*_: object, **__: object) -> None:

@@ -137,3 +137,13 @@ def test_a_failed_write_changes_nothing(store: JobStore) -> None:
     assert store.counts() == {"queued": 1}
     store.write(entry("a", "failed").job)
     assert store.counts() == {"failed": 1}
+
+
+def test_a_damaged_record_is_told(store: JobStore, tmp_path: Path) -> None:
+    store.add(entry("a"), None)
+    database = sqlite3.connect(tmp_path / "state" / "jobs.sqlite")
+    with database:
+        database.execute("UPDATE jobs SET record = json_set(record, '$.revision', 'x')")
+    database.close()
+    with pytest.raises(StoreError, match="the record of a job is damaged: 1 validation error for Job"):
+        store.find("a")
