@@ -104,7 +104,8 @@ def _ready_line(settings: Settings, listener: socket.socket, engine: OnnxEngine)
 def _bound(host: str, port: int) -> socket.socket:
     """A socket that holds the address, before anything slow is done; it does not listen yet."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # Named as TCP, which asyncio wants to see before it turns Nagle's algorithm off: else every answer waits 40 ms.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from emboundary.service.cli import create_cli
 from emboundary.service.codecs import MediaType, encode
+from emboundary.service.commands.serve import _bound
 from emboundary.service.console import run
 from emboundary.service.security.keys import Key, Keys, new_key
 from emboundary.service.volumes import open_volume
@@ -174,6 +175,11 @@ def test_keys_are_exchanged_while_it_runs(environment: dict[str, str], tmp_path:
         refused = _wait_for(process, "the keys stay as they were: ")
         assert other not in refused
         assert opens(url, other)
+
+
+def test_answers_do_not_wait_for_acknowledgements() -> None:
+    with _bound("127.0.0.1", 0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP  # where it is not named, asyncio leaves Nagle's algorithm on
 
 
 def test_a_port_in_use_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
