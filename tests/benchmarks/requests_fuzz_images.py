@@ -228,11 +228,12 @@ def _absurd_tiff(chance: Random) -> tuple[str, bytes]:
 
 def bomb(chance: Random) -> tuple[str, bytes]:
     """A small body that would be large, or take long, once it is unpacked."""
-    return _bomb(chance.randrange(len(_BOMBS)))
+    return bomb_of(chance.randrange(len(_BOMBS)))
 
 
 @cache
-def _bomb(number: int) -> tuple[str, bytes]:
+def bomb_of(number: int) -> tuple[str, bytes]:
+    """One of them, as ``attacks.py`` names them."""
     return _BOMBS[number]()
 
 
