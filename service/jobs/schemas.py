@@ -23,7 +23,36 @@ _Place = Annotated[str, Field(min_length=1, max_length=4096)]
 _Text = Annotated[str, Field(min_length=1, max_length=200)]
 _Probability = Annotated[float, Field(ge=0, le=1)]
 
-_EXAMPLE: dict[str, JsonValue] = {"input": "brain.zarr", "output": "boundaries.zarr", "roi": "0:16,0:2048,0:2048"}
+_SUBMISSION: dict[str, JsonValue] = {
+    "input": "brain.zarr",
+    "output": "boundaries.zarr",
+    "roi": "0:16,0:2048,0:2048",
+}
+_JOB: dict[str, JsonValue] = {
+    "id": "50f2f07faaef87f5",
+    "revision": 83,
+    "state": "running",
+    "client": "lab",
+    "request": _SUBMISSION,
+    "model": {
+        "name": "d4",
+        "version": "1",
+        "sha256": "5d98b67410b1d11d89a1bc2513f651e44f33f5c15c1bd564ba91dbeef61a0308",
+    },
+    "created_at": "2026-11-21T15:55:34.265005Z",
+    "started_at": "2026-11-21T15:55:34.279409Z",
+    "runs": 1,
+    "progress": {
+        "phase": "predicting",
+        "voxels": 67108864,
+        "voxels_done": 25165824,
+        "blocks": 128,
+        "blocks_done": 46,
+        "voxels_per_second": 410000.0,
+        "seconds_left": 102.3,
+    },
+    "fingerprint": {"emboundary": "0.1.0", "device": "cpu", "precision": "float32", "roi": "0:16,0:2048,0:2048"},
+}
 
 
 class _Strict(BaseModel):
@@ -57,7 +86,7 @@ class JobSubmission(_Strict):
         rescale: whether the network is shown the voxel size that it was trained on.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, json_schema_extra={"examples": [_EXAMPLE]})
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, json_schema_extra={"examples": [_SUBMISSION]})
 
     input: _Place
     output: _Place
@@ -171,6 +200,8 @@ class Job(_Strict):
         error: why a job failed, in one line.
         fingerprint: everything that decides about the output's bytes: with the same, the same bytes come out.
     """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra={"examples": [_JOB]})
 
     id: str
     revision: int

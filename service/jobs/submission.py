@@ -24,6 +24,7 @@ from emboundary.service.run.predictor import LocalPredictor
 from emboundary.service.run.request import MapRequest, parse_extents, parse_voxel_size
 from emboundary.service.security.jail import Jail
 from emboundary.service.volumes.place import is_begun
+from emboundary.service.volumes.recognition import is_map
 
 _MOST_WAITING = 1000
 
@@ -57,7 +58,16 @@ class Places:
 
         Raises:
             UsageError: an option that is malformed or out of range.
+            RequestError: 409, it would replace something that is no map: who may submit jobs may not remove the
+                volumes of others.
         """
+        if submission.overwrite and self.target.exists() and not is_map(self.target):
+            raise RequestError(
+                409,
+                f"overwrite is true, and what stands at output {str(self.target)!r} is no map of emboundary; nothing "
+                "else is replaced: give another output",
+                reason="output",
+            )
         return MapRequest(
             source=self.source,
             target=self.target,

@@ -102,7 +102,7 @@ _SUBMISSION: dict[str, Any] = {
             "description": "Accepted; `Location` is the job's address.",
             "headers": {"Location": {"description": "Address of the job.", "schema": {"type": "string"}}},
         },
-        **responses(400, 404, 408, 409, 413, 415, 422, 429, 503),
+        **responses(400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 500, 503),
     },
     openapi_extra=_SUBMISSION,
 )
@@ -122,13 +122,13 @@ async def submit(
     return job
 
 
-@router.get("", summary="Jobs, the newest first", responses=responses(404, 422, 503))
+@router.get("", summary="Jobs, the newest first", responses=responses(401, 403, 404, 422, 503))
 def page(jobs: Jobs, query: Annotated[JobQuery, Query()]) -> JobList:
     """One page of the history, in all states or in some."""
     return jobs.page(query.state, limit=query.limit, before=query.before)
 
 
-@router.get("/{identifier}", summary="One job", responses=responses(404, 422, 503))
+@router.get("/{identifier}", summary="One job", responses=responses(401, 403, 404, 422, 503))
 def job(jobs: Jobs, identifier: Identifier) -> Job:
     """A job as it is now."""
     return jobs.get(identifier)
@@ -140,7 +140,7 @@ def job(jobs: Jobs, identifier: Identifier) -> Job:
     responses={
         200: {"description": "Cancelled."},
         202: {"description": "It runs, and stops at its next piece.", "model": Job},
-        **responses(404, 409, 422, 503),
+        **responses(401, 403, 404, 409, 422, 503),
     },
 )
 def cancel(jobs: Jobs, identifier: Identifier, response: Response) -> Job:
@@ -169,7 +169,7 @@ async def known(jobs: Jobs, identifier: Identifier) -> str:
             "description": "`event: progress` with the job as JSON whenever it has changed, and `event: end` last. A "
             "stream that closes without `end` belongs to a service that is shutting down: reconnect.",
         },
-        **responses(404, 422, 503),
+        **responses(401, 403, 404, 422, 503),
     },
 )
 async def events(

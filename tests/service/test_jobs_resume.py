@@ -23,8 +23,8 @@ from emboundary.service.cli import create_cli
 
 PROGRAM = [sys.executable, "-m", "emboundary.service"]
 # Hundreds of blocks of one chunk each, every one flushed and recorded: seconds, wherever this runs.
-ARRAY = np.random.default_rng(0).integers(0, 256, (4, 200, 200)).astype(np.uint8)
-COUNT = 4 * 13 * 13
+ARRAY = np.random.default_rng(0).integers(0, 256, (2, 200, 200)).astype(np.uint8)
+COUNT = 2 * 13 * 13
 BODY: dict[str, Any] = {"input": "in.tif", "output": "out.zarr", "chunk": "1,16,16", "tile": 16}
 
 
