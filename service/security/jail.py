@@ -117,6 +117,8 @@ class Jail:
         whole = self._path(text, refuse)
         named = split_name(text)
         if named is None or whole.exists():
+            if whole.exists() and not (whole.is_file() or whole.is_dir()):
+                raise refuse("it is neither a file nor a folder; name a volume")  # a pipe would be waited for
             return str(whole)
         name, inside = named
         file = self._path(name, refuse)
@@ -154,6 +156,8 @@ class Jail:
             raise refuse("names that begin with a dot are kept for unfinished maps: give another one")
         if path.is_symlink():
             raise refuse("it is a link; give the name of a file or folder, or of none yet")
+        if any(path == real for _, real in self._roots):
+            raise refuse("it is a data root itself; give a name inside")
         return path
 
     def reads(self, url: str) -> bool:

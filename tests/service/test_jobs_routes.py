@@ -210,6 +210,21 @@ def test_an_output_that_stands_there_is_a_conflict(client: httpx.Client, setting
     assert answer.json()["detail"].startswith("OUTPUT out.zarr exists; move it away, or give overwrite to replace it")
 
 
+def test_overwrite_replaces_maps_and_nothing_else(client: httpx.Client, settings_with_jobs: Settings) -> None:
+    (other := settings_with_jobs.data_roots[0] / "other.zarr").mkdir()
+    (other / "raw").write_text("mine")
+    answer = client.post("/v1/jobs", json=BODY | {"output": "other.zarr", "overwrite": True})
+    assert answer.status_code == 409
+    assert answer.json()["detail"] == (
+        "overwrite is true, and what stands at output 'other.zarr' is no map of emboundary; nothing else is replaced: "
+        "give another output"
+    )
+    assert (other / "raw").read_text() == "mine"
+    for _ in range(2):  # the second time there is a map
+        job = client.post("/v1/jobs", json=BODY | {"overwrite": True}).json()
+        assert ended(client, job["id"]).state == "succeeded"
+
+
 def test_the_same_key_gives_the_same_job(client: httpx.Client) -> None:
     headers = {"Idempotency-Key": "k"}
     first, again = (client.post("/v1/jobs", json=BODY, headers=headers) for _ in range(2))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -282,10 +283,16 @@ def test_outputs_that_lead_out_are_refused(jail: Jail, root: Path, text: str) ->
         ("https://store.example/em/map.zarr", "maps are written to files and folders"),
         ("s3://bucket/em/map.zarr", "maps are written to files and folders"),
         ("map.h5::/map", "maps are written to files and folders"),
+        (".", "it is a data root itself"),
     ],
 )
 def test_outputs_that_are_not_ours_to_write_are_refused(jail: Jail, text: str, message: str) -> None:
     assert message in rule(lambda: jail.output(text))
+
+
+def test_a_pipe_is_not_waited_for(jail: Jail, root: Path) -> None:
+    os.mkfifo(root / "pipe")
+    assert "neither a file nor a folder" in rule(lambda: jail.input("pipe"))
 
 
 @pytest.fixture
