@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from typing import Any, TypeVar
 
@@ -28,6 +28,7 @@ from emboundary.service.hosting import Served
 from emboundary.service.memory import Share
 from emboundary.service.probabilities import Dtype
 from emboundary.service.problems import RequestError
+from emboundary.service.reply import Reply
 from emboundary.service.routes.state import ServiceState, state_of
 
 T = TypeVar("T")
@@ -37,16 +38,13 @@ _RETRY = {"Retry-After": "1"}
 
 
 class Visit:
-    """One request for a map, from its head to its answer; see the module.
+    """One request for a map, from its head to its answer; see the module."""
 
-    Attributes:
-        timing: durations of its parts, for the ``Server-Timing`` header.
-    """
-
-    def __init__(self, request: Request, state: ServiceState, share: Share) -> None:
+    def __init__(self, request: Request, state: ServiceState, share: Share, held: ExitStack) -> None:
         self._request = request
         self._state = state
         self._share = share
+        self._held = held
         self._come: Callable[[], None] = lambda: None
         self._stack = ExitStack()
         self._seconds: dict[str, float] = {}
@@ -64,17 +62,17 @@ class Visit:
             raise RequestError(
                 503, "the service is shutting down; ask again once it runs", headers=_RETRY, reason="draining"
             )
-        with state.memory.share() as share:
+        with ExitStack() as held:
+            share = held.enter_context(state.memory.share())
             promised = request.headers.get("content-length", "")
             if promised.isdecimal() and int(promised) <= state.settings.max_body_bytes:
                 share.refuse_unfit(int(promised))
-            visit = cls(request, state, share)
+            visit = cls(request, state, share, held)
             with visit._stack:
                 yield visit
 
-    @property
-    def timing(self) -> str:
-        """Durations in milliseconds, as ``Server-Timing`` wants them."""
+    def _timing(self) -> str:
+        """Durations of its parts in milliseconds, as ``Server-Timing`` wants them."""
         return ", ".join(f"{part};dur={1000 * seconds:.1f}" for part, seconds in self._seconds.items())
 
     async def receive(self) -> bytes:
@@ -153,6 +151,13 @@ class Visit:
         """Encode the answer in a thread."""
         return await self._timed("encode", function)
 
+    def reply(self, content: bytes, media_type: str, headers: Mapping[str, str]) -> Reply:
+        """The answer; what the visit holds is given back when the client has taken it."""
+        held = self._held.pop_all()
+        stall_s = self._state.settings.body_timeout_s
+        headers = {**headers, "Server-Timing": self._timing()}
+        return Reply(content, media_type, headers, stall_s=stall_s, release=held.close)
+
     async def _computed(self, mapped: ImageMap, seconds: float) -> None:
         scheduler = self._state.scheduler
         client = str(getattr(self._request.state, "client", ""))
@@ -215,6 +220,6 @@ def _too_large(received: str, limit: int) -> RequestError:
         413,
         f"the body has {received}; at most {limit} are accepted (GET /v1/models): send it in smaller pieces, as "
         "`emboundary client predict` does, or submit the volume as a job (POST /v1/jobs)",
-        headers={"Connection": "close"},  # what is left of it is not read
+        # The connection stays open: a client that sends on before it looks for an answer would find it reset.
         reason="body_too_large",
     )

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client as http_client
 import io
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -252,6 +254,16 @@ def test_a_large_body_is_413_before_it_is_read(http: httpx.Client, declared: boo
     assert "at most 262144 are accepted (GET /v1/models)" in problem(response, 413)
 
 
+def test_a_client_that_sends_all_of_a_large_body_reads_why_it_was_refused(url: str) -> None:
+    connection = http_client.HTTPConnection(url.removeprefix("http://"), timeout=30)
+    with contextlib.closing(connection):
+        connection.request("POST", "/v1/predict", bytes(1 << 24), NPY)
+        response = connection.getresponse()
+        assert response.status == json.loads(response.read())["status"] == 413
+        connection.request("GET", "/health/live")
+        assert connection.getresponse().status == 200
+
+
 def test_a_body_that_is_large_once_decompressed_is_413(http: httpx.Client) -> None:
     body = encode(np.zeros((9, 512, 512), np.uint8), MediaType.TIFF)
     response = http.post("/v1/predict", content=body, headers={"Content-Type": "image/tiff"})
@@ -465,6 +477,21 @@ def test_what_does_not_fit_into_memory_is_refused_before_it_is_received(
         assert not_now.headers["retry-after"] == "1"
         gate.open.set()
         assert first.result().status_code == 200
+
+
+def test_an_answer_that_nobody_takes_counts_until_its_client_is_cut_off(settings: Settings, running: Running) -> None:
+    large = 24 << 20  # more than what the system buffers by itself
+    app = create_app(settings.model_copy(update={"body_timeout_s": 1.0, "max_body_bytes": large, "tile": 1024}))
+    body = npy(np.random.default_rng(0).integers(0, 256, (2048, 2048)).astype(np.uint8))
+    with running(app) as url, socket.create_connection(("127.0.0.1", httpx.URL(url).port)) as lazy:
+        head = "POST /v1/predict?dtype=float32 HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-npy\r\n"
+        lazy.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        memory = app.state.service.memory
+        while not (memory.used and app.state.service.scheduler.silent_s() > 0.4):
+            threading.Event().wait(0.05)
+        assert memory.used > 16 << 20
+        while memory.used:
+            threading.Event().wait(0.05)
 
 
 def test_one_request_that_fails_in_a_batch_harms_no_other(
