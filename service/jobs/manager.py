@@ -26,7 +26,7 @@ from emboundary.service.jobs.record import Record
 from emboundary.service.jobs.running import BackgroundModel, carry_out
 from emboundary.service.jobs.schemas import Job, JobList, JobModel, JobState, JobSubmission
 from emboundary.service.jobs.store import Entry, JobStore, StoreError
-from emboundary.service.jobs.submission import Places, refuse_another, refuse_if_full, refuse_taken, rehearse
+from emboundary.service.jobs.submission import Places, refuse_another, refuse_if_full, refuse_taken, rehearse, with_tile
 from emboundary.service.problems import RequestError
 from emboundary.service.security.jail import Jail
 from emboundary.service.security.redaction import redact
@@ -115,6 +115,7 @@ class JobManager:
             InputError: INPUT or the mask lies outside, is missing, damaged, or no volume of grey values.
         """
         store, queue = self._accepting()
+        submission = with_tile(submission, self._settings.tile)
         with self._alone(None if key is None else (client, key)):
             if key is not None and (before := store.of_key(client, key)) is not None:
                 refuse_another(before.job, submission, key)

@@ -71,7 +71,8 @@ class JobSubmission(_Strict):
         axes: names of the input's axes where it does not say them, e.g. ``zyx``.
         voxel_size: ``Z,Y,X`` in nm, where the input does not say it.
         roi: ``Z0:Z1,Y0:Y1,X0:X1`` in voxels; the whole volume where missing.
-        tile: side in voxels of the tiles that the map is computed in, before the halo.
+        tile: side in voxels of the tiles that the map is computed in, before the halo; at most, and where missing, the
+            service's own (``GET /v1/models``).
         dtype: of the output; uint8 stores round(255 p).
         intensity: ``MEAN,STD`` in voxel values; measured over the whole input where missing.
         overwrite: whether an output that exists, or one begun with other options, is replaced.

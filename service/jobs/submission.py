@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import re
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
 from emboundary.service.engine import ModelEngine
-from emboundary.service.errors import OutputError
+from emboundary.service.errors import OutputError, UsageError
 from emboundary.service.jobs.following import told_fingerprint
 from emboundary.service.jobs.schemas import Job, JobSubmission
 from emboundary.service.jobs.store import JobStore
@@ -27,6 +29,8 @@ from emboundary.service.volumes.place import is_begun
 from emboundary.service.volumes.recognition import is_map
 
 _MOST_WAITING = 1000
+# A few blocks exist at once; a run by itself holds them in a quarter of this, unless it is told otherwise.
+_BLOCK_BYTES = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,26 @@ class Places:
         )
 
 
+def with_tile(submission: JobSubmission, largest: int) -> JobSubmission:
+    """The submission with the service's own tile where it names none: a restart with other settings changes no run.
+
+    Args:
+        submission: what is asked for.
+        largest: side in voxels of the tiles for which the service has memory.
+
+    Raises:
+        UsageError: a larger tile.
+    """
+    if submission.tile is None:
+        return submission.model_copy(update={"tile": largest})
+    if submission.tile > largest:
+        raise UsageError(
+            f"tile is {submission.tile}; this service has memory for tiles of {largest} (GET /v1/models): give no "
+            "more, or leave it out"
+        )
+    return submission
+
+
 def rehearse(submission: JobSubmission, places: Places, engine: ModelEngine) -> dict[str, Any]:
     """Do all that a run does before its first block, write nothing, and return the run's fingerprint as it is told.
 
@@ -103,12 +127,27 @@ def rehearse(submission: JobSubmission, places: Places, engine: ModelEngine) -> 
     try:
         with ExitStack() as opened:
             plan = Plan.prepare(places.request(submission), LocalPredictor(engine, submission.tta), muted, opened)
+            _refuse_large_blocks(plan)
             refuse_another_run(plan, muted)
             return told_fingerprint(plan, submission)
     except OutputError as error:
         if places.target.exists() or is_begun(places.target):
             raise RequestError(409, in_words_of_jobs(str(error)), reason="output") from error
         raise
+
+
+def _refuse_large_blocks(plan: Plan) -> None:
+    """Refuse chunks or shards of which a few do not fit into memory beside all else: they are stored whole.
+
+    Raises:
+        UsageError: says which.
+    """
+    size = math.prod(plan.tiling.block) * np.dtype(plan.request.dtype).itemsize
+    if size > _BLOCK_BYTES:
+        raise UsageError(
+            f"chunk, or shard, makes blocks of shape (z, y, x) = {plan.tiling.block}, of {size} bytes each; a service "
+            f"holds blocks of {_BLOCK_BYTES} bytes at most: give smaller ones"
+        )
 
 
 def refuse_if_full(store: JobStore) -> None:

@@ -55,10 +55,9 @@ class Lab:
         self.settings = Settings(
             repository=repository,
             device="cpu",
-            tile=24,
             data_roots=(self.data,),
             state_dir=folder / "state",
-            **changes,
+            **{"tile": 24, **changes},
         )
         self.state = create_state(self.settings)
         assert self.state.jobs is not None
@@ -173,6 +172,39 @@ def test_every_option_reaches_the_run(lab: Lab) -> None:
     assert (attributes["tta"], attributes["model"], attributes["intensity"]) == (True, "plain", [100, 50])
     assert attributes["rescale"] == done.fingerprint["rescale"] == [pytest.approx(4 / 4.6)] * 2
     assert done.fingerprint["mask"]["where"] == "mask.tif"
+
+
+def test_a_job_keeps_the_tile_that_was_set_when_it_was_submitted(tmp_path: Path, repository: Path, gate: Gate) -> None:
+    with interrupted(tmp_path, repository, gate, tile=None) as job:
+        assert job.request.tile == 24
+    with opened(tmp_path, repository, tile=16) as lab:
+        done = lab.ended(job)
+    assert done.state == "succeeded", done.error
+    assert done.result is not None
+    assert done.result.blocks_resumed > 0
+
+
+def test_a_job_that_cannot_be_interrupted_does_not_hold_up_a_stop(
+    tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it reads from does not answer; the next server goes on with it as after a kill."""
+    begun, release = threading.Event(), threading.Event()
+
+    def hang(*_: object, **__: object) -> None:
+        begun.set()
+        assert release.wait(60)
+        raise InputError("it answers too late")
+
+    with opened(tmp_path, repository) as lab:
+        with monkeypatch.context() as patched:
+            patched.setattr(running_module, "make_map", hang)
+            job = lab.submit()
+            assert begun.wait(60)
+            lab.jobs.stop(timeout_s=0.1)
+        with opened(tmp_path, repository) as second:
+            done = second.ended(job)
+        assert (done.state, done.runs) == ("succeeded", 2)
+        release.set()
 
 
 def test_jobs_run_one_after_another(lab: Lab, gate: Gate) -> None:
@@ -413,7 +445,7 @@ def test_blocks_that_cannot_be_read_fail_a_job_unless_they_are_filled(lab: Lab, 
     chunk = lab.data / "in.zarr" / "c" / "1" / "0" / "0"
     whole = chunk.read_bytes()
     chunk.write_bytes(b"no zstd")
-    fields = {"input": "in.zarr", "chunk": "1,50,61", "tile": 64, "intensity": "128,50"}
+    fields = {"input": "in.zarr", "chunk": "1,50,61", "tile": 24, "intensity": "128,50"}
     failed = lab.ended(lab.submit(**fields))
     assert failed.state == "failed"
     assert failed.error is not None
@@ -472,6 +504,7 @@ def test_whatever_goes_wrong_ends_the_job_alone(
         ({"axes": "zy"}, UsageError, r"axes"),
         ({"model": "nosuch"}, RequestError, r"model is 'nosuch'; served here are"),
         ({"version": "7"}, RequestError, r"7"),
+        ({"tile": 25}, UsageError, r"tile is 25; this service has memory for tiles of 24"),
     ],
 )
 def test_what_can_be_refused_is_refused_at_submission(
@@ -487,6 +520,13 @@ def test_a_mask_of_another_shape_is_refused_at_submission(lab: Lab) -> None:
     tifffile.imwrite(lab.data / "mask.tif", ARRAY[:2], photometric="minisblack")
     with pytest.raises(UsageError, match="they must be equal"):
         lab.submit(mask="mask.tif")
+
+
+def test_chunks_that_fill_the_memory_are_refused(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(submission_module, "_BLOCK_BYTES", 256)
+    assert lab.ended(lab.submit()).state == "succeeded"
+    with pytest.raises(UsageError, match=r"blocks of shape \(z, y, x\) = \(1, 16, 16\), of 1024 bytes each; a service"):
+        lab.submit("two.zarr", dtype="float32")
 
 
 def test_an_output_that_is_taken_is_refused(lab: Lab, gate: Gate) -> None:
