@@ -3,6 +3,7 @@ PYTHON ?= python3
 SERVING := .venv
 TESTING := .venv-test
 CONTENDERS := .venv-contenders
+RIVALS := .venv-rivals
 BENCHMARKS := tests/benchmarks
 SOURCES := $(shell find model service training -type f -not -name '*.pyc')
 # Only real problems of an installation are worth a line.
@@ -27,10 +28,14 @@ test: $(TESTING)/installed
 	$(TESTING)/bin/pytest -q
 
 # Hours, and most of a machine.  Without DATA only what needs no real sections.
-campaign: $(TESTING)/installed $(if $(DATA),$(CONTENDERS)/installed)
+campaign: $(TESTING)/installed $(if $(DATA),$(CONTENDERS)/installed $(RIVALS)/installed)
 	$(TESTING)/bin/python $(BENCHMARKS)/campaign.py
 	$(TESTING)/bin/python $(BENCHMARKS)/memory.py
+	$(TESTING)/bin/python $(BENCHMARKS)/attacks.py
+	$(TESTING)/bin/python $(BENCHMARKS)/serving_stops.py
 ifdef DATA
+	$(TESTING)/bin/python $(BENCHMARKS)/load.py --data $(DATA)
+	$(RIVALS)/bin/python $(BENCHMARKS)/serving.py --data $(DATA)
 	$(TESTING)/bin/python $(BENCHMARKS)/pipeline.py --data $(DATA)
 	$(TESTING)/bin/python $(BENCHMARKS)/copying.py --data $(DATA)
 	$(TESTING)/bin/python $(BENCHMARKS)/codecs.py --data $(DATA)
@@ -61,8 +66,15 @@ $(CONTENDERS)/installed: pyproject.toml constraints.txt $(BENCHMARKS)/contenders
 	@$(CONTENDERS)/$(PIP_INSTALL) -c constraints.txt -r $(BENCHMARKS)/contenders.txt -e '.[cpu]'
 	@touch $@
 
+# BentoML pins other versions of what the service uses than those that the service is tested with.
+$(RIVALS)/installed: pyproject.toml $(BENCHMARKS)/rivals.txt
+	$(call make_environment,$(RIVALS))
+	@echo "installing emboundary, LitServe and BentoML into $(RIVALS)..."
+	@$(RIVALS)/$(PIP_INSTALL) -r $(BENCHMARKS)/rivals.txt -e '.[cpu]'
+	@touch $@
+
 clean:
-	rm -rf $(SERVING) $(TESTING) $(CONTENDERS) build emboundary.egg-info
+	rm -rf $(SERVING) $(TESTING) $(CONTENDERS) $(RIVALS) build emboundary.egg-info
 
 define make_environment
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

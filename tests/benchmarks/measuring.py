@@ -20,7 +20,10 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parents[2] / "docs" / "benchmarks"
-PACKAGES = ("emboundary", "numpy", "onnxruntime", "zarr", "numcodecs", "tifffile", "torch", "monai", "nnunetv2")
+PACKAGES = (
+    *("emboundary", "numpy", "onnxruntime", "zarr", "numcodecs", "tifffile", "torch", "monai", "nnunetv2"),
+    *("fastapi", "uvicorn", "h11", "litserve", "bentoml"),
+)
 MIB = 1 << 20
 
 

@@ -6,12 +6,13 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import serving_tables
+from markdown_table import mb, million, seconds, shape, table, times
+
 RESULTS = Path(__file__).parents[2] / "docs" / "benchmarks"
-Row = Sequence[object]
 Result = dict[str, Any]
 
 HEAD = """# Benchmarks and campaigns
@@ -21,32 +22,6 @@ anew; every figure below comes from them.  DATA is a TIFF stack of real sections
 Contenders take turns in processes of their own; times are the median over the rounds (least to most), ratios are taken
 within a round.
 """
-
-
-def table(head: Sequence[str], rows: Sequence[Row]) -> str:
-    """A Markdown table."""
-    lines = [head, ["---"] * len(head), *([str(cell) for cell in row] for row in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
-
-
-def seconds(spread: dict[str, float]) -> str:
-    return f"{spread['median']:.2f} ({spread['min']:.2f} to {spread['max']:.2f})"
-
-
-def times(spread: dict[str, float]) -> str:
-    return f"{spread['median']:.3f} ({spread['min']:.3f} to {spread['max']:.3f})"
-
-
-def mb(count: float) -> str:
-    return f"{count / 1e6:,.0f} MB"
-
-
-def shape(extents: Sequence[int]) -> str:
-    return " x ".join(map(str, extents))
-
-
-def million(voxels: float) -> str:
-    return f"{voxels / 1e6:.2f}" if voxels < 1e7 else f"{voxels / 1e6:.0f}"
 
 
 def pipeline(found: Result) -> str:
@@ -174,6 +149,10 @@ SECTIONS = {
     "memory": ("Peak memory", memory),
     "contenders": ("Side by side with MONAI and nnU-Net", contenders),
     "codecs": ("Storing boundary maps", codecs),
+    "serving": ("The service beside its session, LitServe and BentoML", serving_tables.serving),
+    "load": ("The service under load", serving_tables.load),
+    "serving_stops": ("Stopping and killing the service", serving_tables.stops),
+    "attacks": ("Attacks on the service", serving_tables.attacks),
     "campaigns": ("Campaigns", campaigns),
 }
 
