@@ -22,7 +22,7 @@ from emboundary.service.settings import Settings
 PAGE = Path(__file__).parent.parent / "docs" / "service.md"
 TEXT = PAGE.read_text(encoding="utf-8")
 ADDRESS = "127.0.0.1:8000"
-SECONDS = 120
+SECONDS = 300
 
 
 def blocks(language: str) -> list[str]:

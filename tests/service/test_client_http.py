@@ -199,6 +199,13 @@ def test_a_refusal_says_what_the_service_said(client: Any) -> None:
     assert caught.value.detail.startswith("the image is constant")
 
 
+@pytest.mark.usefixtures("_no_waiting")
+@pytest.mark.parametrize("side", [600, 6000])
+def test_a_refusal_that_comes_while_the_body_is_sent_is_heard(client: Any, side: int) -> None:
+    with pytest.raises(RefusedError, match=r"answered 413: the body has \d+ bytes; at most 262144 are accepted"):
+        client.predict(section_of((side, side)))
+
+
 LOST = [httpx.ReadError("reset"), httpx.RemoteProtocolError("cut off"), httpx.Response(502), httpx.Response(504)]
 BUSY = [httpx.Response(429, headers={"Retry-After": "0"}), httpx.Response(503)]
 
