@@ -207,6 +207,19 @@ def test_a_job_that_cannot_be_interrupted_does_not_hold_up_a_stop(
         release.set()
 
 
+def test_a_volume_behind_a_url_is_mapped_and_no_other(tmp_path: Path, repository: Path, served: str) -> None:
+    with opened(tmp_path, repository, url_prefixes=(f"{served}/data",)) as lab:
+        zarr.create_array(lab.data / "in.zarr", data=ARRAY, chunks=(1, 50, 61))
+        done = lab.ended(lab.submit(input=f"{served}/data/in.zarr"))
+        assert done.state == "succeeded", done.error
+        assert lab.ended(lab.submit("local.zarr", input="in.zarr")).state == "succeeded"
+        found, local = (zarr.open_array(lab.data / name / "0", mode="r")[:] for name in ("out.zarr", "local.zarr"))
+        assert np.array_equal(np.asarray(found), np.asarray(local))
+        for url in (f"{served}/database/in.zarr", f"{served}/data/../in.zarr", "http://169.254.169.254/data"):
+            with pytest.raises(InputError, match=r"input is "):
+                lab.submit("two.zarr", input=url)
+
+
 def test_jobs_run_one_after_another(lab: Lab, gate: Gate) -> None:
     gate.close(after=5)
     first, second = lab.submit("one.zarr"), lab.submit("two.zarr")

@@ -80,6 +80,7 @@ def test_a_submission_is_accepted_and_has_an_address(client: httpx.Client) -> No
     assert done.state == "succeeded", done.error
     page = JobList.model_validate_json(client.get("/v1/jobs").content)
     assert page == JobList(jobs=(done,), next=None)
+    assert 'emboundary_jobs{state="succeeded"} 1.0' in client.get("/metrics").text
 
 
 def test_events_follow_a_job_to_its_end(client: httpx.Client, gate: Gate) -> None:
