@@ -211,11 +211,14 @@ class Models:
             except ModelUnavailableError as error:
                 return (), (_refusal(name, "0", error),)
         served, refused = [], []
-        before = {(s.description.version, s.description.sha256): s for s in self._served.get(name, ())}
+        known = self._served.get(name, ())
+        before = {(s.description.version, s.description.sha256): s for s in known}
         for version in list_versions(name, self._repository):
             try:
                 entry = load_version(name, version, self._repository)
-                served.append(before.get((version, entry.description.sha256)) or Served(entry, self._device, self._prepare))
+                served.append(
+                    before.get((version, entry.description.sha256)) or Served(entry, self._device, self._prepare)
+                )
             except (ModelError, OSError) as error:
                 refused.append(_refusal(name, version, error))
         return tuple(served), tuple(refused)

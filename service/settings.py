@@ -61,7 +61,8 @@ class Settings(BaseSettings):
         bucket_sides: tiles are padded at the bottom and right to these sides in pixels, halo included, so that the
             network sees few shapes; empty: never; None: never on a CPU, a fixed ladder on a GPU.
         request_timeout_s: seconds from the whole body to the answer; a request past it is dropped.
-        body_timeout_s: seconds within which a request body must have arrived.
+        body_timeout_s: seconds within which a request body must have arrived; and longest pause of a client that takes
+            an answer.
         header_timeout_s: seconds within which the head of a request must have arrived.
         drain_s: seconds that requests in flight have to end after SIGTERM.
         max_connections: open at a time; further ones are closed at once.

@@ -72,17 +72,11 @@ async def predict(request: Request, query: Annotated[PredictQuery, Query()]) -> 
         question = await visit.read(read)
         stored = await visit.compute(served, question, dtype=query.dtype, tta=query.tta, timeout_s=query.timeout_s)
         content = await visit.write(lambda: encode(stored, answered))
-        timing = visit.timing
-
-    return Response(
-        content,
-        media_type=answered.value,
-        headers={
+        described = {
             "X-Emboundary-Intensity": str(question.intensity),
             "X-Emboundary-Model": served.description.name,
             "X-Emboundary-Model-Version": served.description.version,
             "X-Emboundary-Model-Sha256": str(served.description.sha256),
             "X-Emboundary-Device": served.engine().device,
-            "Server-Timing": timing,
-        },
-    )
+        }
+        return visit.reply(content, answered.value, described)

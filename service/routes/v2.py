@@ -230,10 +230,9 @@ async def _infer(request: Request, name: str, version: str | None) -> Response:
         stored = await visit.compute(served, asked, dtype=how.dtype, tta=how.tta, timeout_s=asked.timeout_s)
         device = served.engine().device
         content, length = await visit.write(lambda: write_answer(asked, stored, description, device))
-        timing = visit.timing
-    headers = {"Server-Timing": timing} | ({} if length is None else {LENGTH_HEADER: str(length)})
-    media = "application/json" if length is None else "application/octet-stream"
-    return Response(content, media_type=media, headers=headers)
+        headers = {} if length is None else {LENGTH_HEADER: str(length)}
+        media = "application/json" if length is None else "application/octet-stream"
+        return visit.reply(content, media, headers)
 
 
 async def _message(request: Request, kind: type[_Message]) -> _Message:

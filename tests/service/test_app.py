@@ -31,6 +31,7 @@ from emboundary.service.codecs import MediaType, decode, encode
 from emboundary.service.engine import OnnxEngine
 from emboundary.service.errors import DeviceError, ModelUnavailableError
 from emboundary.service.preparing.intensity import measure
+from emboundary.service.reply import Reply
 from emboundary.service.run.inference import predict_array
 from emboundary.service.settings import Settings
 
@@ -479,19 +480,35 @@ def test_what_does_not_fit_into_memory_is_refused_before_it_is_received(
         assert first.result().status_code == 200
 
 
-def test_an_answer_that_nobody_takes_counts_until_its_client_is_cut_off(settings: Settings, running: Running) -> None:
-    large = 24 << 20  # more than what the system buffers by itself
-    app = create_app(settings.model_copy(update={"body_timeout_s": 1.0, "max_body_bytes": large, "tile": 1024}))
+def test_an_answer_that_nobody_takes_counts_until_its_client_is_cut_off(
+    settings: Settings, running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sending = threading.Event()
+    real = Reply.__call__
+
+    async def noted(reply: Reply, *args: Any) -> None:
+        sending.set()
+        await real(reply, *args)
+
+    monkeypatch.setattr(Reply, "__call__", noted)
+    app = create_app(settings.model_copy(update={"body_timeout_s": 1.0, "max_body_bytes": 1 << 25, "tile": 1024}))
     body = npy(np.random.default_rng(0).integers(0, 256, (2048, 2048)).astype(np.uint8))
-    with running(app) as url, socket.create_connection(("127.0.0.1", httpx.URL(url).port)) as lazy:
-        head = "POST /v1/predict?dtype=float32 HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-npy\r\n"
+    memory = app.state.service.memory
+    with running(app) as url, socket.create_connection(("127.0.0.1", httpx.URL(url).port or 0)) as lazy:
+        head = "POST /v1/predict?dtype=float32 HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/x-npy\r\n"
         lazy.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-        memory = app.state.service.memory
-        while not (memory.used and app.state.service.scheduler.silent_s() > 0.4):
+        assert sending.wait(30)
+        assert memory.used > 16 << 20  # more than what the system takes off our hands
+        for _ in range(600):
+            if not memory.used:
+                break
             threading.Event().wait(0.05)
-        assert memory.used > 16 << 20
-        while memory.used:
-            threading.Event().wait(0.05)
+        assert memory.used == 0
+        lazy.settimeout(30)
+        taken = 0
+        while part := lazy.recv(1 << 20):
+            taken += len(part)
+        assert 0 < taken < 16 << 20
 
 
 def test_one_request_that_fails_in_a_batch_harms_no_other(

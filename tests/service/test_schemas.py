@@ -33,7 +33,9 @@ def test_settings_come_from_the_environment_where_nothing_is_given(monkeypatch: 
     monkeypatch.setenv("EMBOUNDARY_MAX_BODY_BYTES", "1000")
     monkeypatch.setenv("EMBOUNDARY_TILE", "128")
     limits = Settings(tile=64).limits
-    assert limits == Limits(max_body_bytes=1000, max_computed_voxels=4000, queue_tiles=1024, request_timeout_s=30, tile=64)
+    assert limits == Limits(
+        max_body_bytes=1000, max_computed_voxels=4000, queue_tiles=1024, request_timeout_s=30, tile=64
+    )
 
 
 @pytest.mark.parametrize("given", [{"tile": 0}, {"queue_tiles": 0}, {"body_timeout_s": 0}, {"colour": "red"}])
