@@ -114,19 +114,20 @@ def test_the_programs_work(folder: Path, environment: dict[str, str], address: s
     run([sys.executable, "-c", program], folder, environment)
 
 
-def test_the_settings_are_those_of_the_code() -> None:
-    words = inspect.getdoc(Settings) or ""
-    meanings = dict(
-        re.findall(r"^ {4}(\w+): ((?:.+\n?)(?: {8}.+\n?)*)", words.partition("Attributes:")[2], re.MULTILINE)
-    )
+def settings_table() -> str:
+    words = (inspect.getdoc(Settings) or "").partition("Attributes:")[2]
+    meanings = dict(re.findall(r"^ {4}(\w+): ((?:.+\n?)(?: {8}.+\n?)*)", words, re.MULTILINE))
     rows = ["| setting | default | |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
         default = "bundled" if name == "repository" else field.default
         shown = "" if default in (None, ()) else f"`{str(default).lower() if isinstance(default, bool) else default}`"
         meaning = " ".join(meanings[name].replace("``", "`").replace("None:", "not set:").split())
         rows.append(f"| `{name}` | {shown} | {meaning} |")
-    expected = "\n".join(rows) + "\n"
-    assert between("settings") == expected, f"put this between the markers:\n{expected}"
+    return "\n".join(rows) + "\n"
+
+
+def test_the_settings_are_those_of_the_code() -> None:
+    assert between("settings") == settings_table(), "`python tests/test_service_page.py` writes the table anew"
 
 
 def test_every_metric_is_listed(settings: Settings) -> None:
@@ -155,3 +156,7 @@ def test_every_status_is_listed(settings: Settings) -> None:
 def test_links_within_the_page_lead_somewhere(name: str) -> None:
     headings = re.findall(r"^#+ (.+)$", TEXT, re.MULTILINE)
     assert name in {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+if __name__ == "__main__":
+    PAGE.write_text(TEXT.replace(between("settings"), settings_table()), encoding="utf-8")
