@@ -17,15 +17,15 @@ from emboundary.service.batching.warming import warm_up as warm_up_engine
 from emboundary.service.hosting import Models
 from emboundary.service.jobs.manager import JobManager
 from emboundary.service.memory import Memory
+from emboundary.service.metrics import Metrics
 from emboundary.service.operations import edge
-from emboundary.service.operations.metrics import Metrics
 from emboundary.service.routes import docs, health, predict, v2
 from emboundary.service.routes import jobs as job_routes
 from emboundary.service.routes import metrics as metric_routes
 from emboundary.service.routes import models as model_routes
-from emboundary.service.routes.state import ServiceState
 from emboundary.service.security.keys import Keys, require
 from emboundary.service.settings import Settings
+from emboundary.service.state import ServiceState
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -54,10 +54,10 @@ def create_app(settings: Settings) -> FastAPI:
     )
     state.attach(app)
     problems.install(app)
-    app.include_router(predict.router, dependencies=[require("predict")])
-    app.include_router(model_routes.router, dependencies=[require("predict")])
-    app.include_router(job_routes.router, dependencies=[require("jobs")])
-    app.include_router(health.router)
+    app.include_router(predict.router, tags=["Images"], dependencies=[require("predict")])
+    app.include_router(model_routes.router, tags=["Models"], dependencies=[require("predict")])
+    app.include_router(job_routes.router, tags=["Jobs"], dependencies=[require("jobs")])
+    app.include_router(health.router, tags=["Health"])
     app.include_router(v2.router)
     app.include_router(metric_routes.router)
     app.include_router(docs.router)

@@ -16,7 +16,7 @@ from emboundary.model.description import ModelDescription
 from emboundary.model.repository import ModelEntry, ModelError, list_models, list_versions, load_model, load_version
 from emboundary.service.engine import Device, OnnxEngine
 from emboundary.service.errors import EmboundaryError, ModelUnavailableError, first_line
-from emboundary.service.problems import RequestError
+from emboundary.service.refusal import RequestError
 from emboundary.service.settings import Settings
 
 Prepare = Callable[[OnnxEngine], None]

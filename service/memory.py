@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from emboundary.service.problems import RequestError
+from emboundary.service.refusal import RequestError
 
 
 class Memory:

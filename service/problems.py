@@ -26,9 +26,10 @@ from emboundary.service.errors import (
     UsageError,
 )
 from emboundary.service.problem_examples import DETAILS, HEADERS
-from emboundary.service.routes import v2_errors
+from emboundary.service.refusal import RequestError
 from emboundary.service.schemas import ProblemDocument
 from emboundary.service.security.redaction import redact
+from emboundary.service.v2 import errors as v2_errors
 
 MEDIA_TYPE = "application/problem+json"
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -43,24 +44,6 @@ _STATUS_OF: tuple[tuple[type[EmboundaryError], int, str], ...] = (  # the first 
     (DeviceError, 503, "device"),
     (ModelUnavailableError, 503, "model"),
 )
-
-
-class RequestError(EmboundaryError):
-    """A request that is refused with a status of its own.
-
-    Attributes:
-        status: HTTP status, 4xx or 503.
-        headers: further headers of the answer, for example ``Retry-After``.
-        reason: one word under which such refusals are counted.
-    """
-
-    def __init__(
-        self, status: int, detail: str, *, headers: Mapping[str, str] | None = None, reason: str = "request"
-    ) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.headers = dict(headers or {})
-        self.reason = reason
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -27,7 +27,7 @@ from emboundary.service.jobs.running import BackgroundModel, carry_out
 from emboundary.service.jobs.schemas import Job, JobList, JobModel, JobState, JobSubmission
 from emboundary.service.jobs.store import Entry, JobStore, StoreError
 from emboundary.service.jobs.submission import Places, refuse_another, refuse_if_full, refuse_taken, rehearse, with_tile
-from emboundary.service.problems import RequestError
+from emboundary.service.refusal import RequestError
 from emboundary.service.security.jail import Jail
 from emboundary.service.security.redaction import redact
 from emboundary.service.settings import Settings

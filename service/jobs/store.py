@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from emboundary.service.errors import first_line
 from emboundary.service.jobs.schemas import Job, JobState
-from emboundary.service.problems import RequestError
+from emboundary.service.refusal import RequestError
 
 _FORMAT = 1
 _TABLE = """

@@ -18,8 +18,8 @@ from emboundary.service.jobs.following import told_fingerprint
 from emboundary.service.jobs.schemas import Job, JobSubmission
 from emboundary.service.jobs.store import JobStore
 from emboundary.service.preparing.intensity import Intensity
-from emboundary.service.problems import RequestError
 from emboundary.service.progress import QuietReporter
+from emboundary.service.refusal import RequestError
 from emboundary.service.run.plan import Plan
 from emboundary.service.run.prediction import refuse_another_run
 from emboundary.service.run.predictor import LocalPredictor

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
 from emboundary.service import problems
-from emboundary.service.operations.metrics import Metrics
+from emboundary.service.metrics import Metrics
 
 NO_ROUTE = "none"
 # What nginx logs, too, for clients that went away before they were answered.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
+from emboundary.service.metrics import Metrics
 from emboundary.service.operations.access import Access
-from emboundary.service.operations.metrics import Metrics
-from emboundary.service.security.headers import LOOPBACK, Callers, SecurityHeaders
+from emboundary.service.operations.headers import LOOPBACK, Callers, SecurityHeaders
 from emboundary.service.settings import Settings
 
 _EXPOSED = (

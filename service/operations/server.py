@@ -16,8 +16,8 @@ from fastapi import FastAPI
 
 from emboundary.service.errors import UsageError
 from emboundary.service.operations.protocol import protocol_of
-from emboundary.service.routes.state import ServiceState
 from emboundary.service.security.keys import Keys
+from emboundary.service.state import ServiceState
 
 # What closing takes at most once nothing is in flight, in seconds; together with drain_s below the 30 s that those who
 # stop services commonly wait before they kill.

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emboundary.model.geometry import Box, Readable, Triple
-from emboundary.service.errors import InputError, NonFiniteError, UsageError
+from emboundary.model.geometry import Box, Readable
+from emboundary.service.errors import InputError, UsageError
 from emboundary.service.preparing.fill import RULE, fill_mask, fill_value
 from emboundary.service.preparing.scanning import CELL, Scanner, cells, triple, whole
 from emboundary.service.preparing.tally import Summary, Tally
+from emboundary.service.volumes.finite import refuse_non_finite
 
 # Larger volumes are sampled, until so many voxels of data were seen, in so many cells at most.
 _COUNTED_WHOLE = 1 << 30
@@ -207,24 +208,6 @@ class _Survey:
                 "histogram": summary.bins.as_json(),
             }
             | ({"unreadable": _listed(unreadable)} if unreadable else {}),
-        )
-
-
-def refuse_non_finite(block: NDArray[Any], start: Triple) -> None:
-    """Refuse a block (z, y, x) of floats that holds NaN or an infinity; ``start`` is its place in the volume.
-
-    Raises:
-        NonFiniteError: names the first such voxel, counted from the volume's origin.
-    """
-    if block.dtype.kind != "f":
-        return
-    bad = ~np.isfinite(block)
-    if bad.any():
-        place = np.unravel_index(int(np.argmax(bad)), bad.shape)
-        at = ", ".join(str(int(p) + s) for p, s in zip(place, start, strict=True))
-        raise NonFiniteError(
-            f"the volume holds {block[place]} at voxel (z, y, x) = ({at}); every value must be finite: "
-            "replace such voxels, for example by the volume's mean"
         )
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request
 
-from emboundary.service.problems import RequestError, responses
-from emboundary.service.proof import prove
-from emboundary.service.routes.state import state_of
+from emboundary.service.problems import responses
+from emboundary.service.refusal import RequestError
 from emboundary.service.schemas import Health
+from emboundary.service.state import state_of
+from emboundary.service.visits.proof import prove
 
 router = APIRouter()
 

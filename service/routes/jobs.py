@@ -16,8 +16,9 @@ from starlette.requests import ClientDisconnect
 
 from emboundary.service.jobs.manager import JobManager
 from emboundary.service.jobs.schemas import Job, JobList, JobQuery, JobSubmission
-from emboundary.service.problems import RequestError, responses
-from emboundary.service.routes.state import state_of
+from emboundary.service.problems import responses
+from emboundary.service.refusal import RequestError
+from emboundary.service.state import state_of
 
 router = APIRouter(prefix="/v1/jobs")
 

@@ -8,8 +8,8 @@ from fastapi import APIRouter, Header, Request
 from fastapi.responses import Response
 
 from emboundary.service.problems import responses
-from emboundary.service.routes.state import state_of
 from emboundary.service.security.keys import require
+from emboundary.service.state import state_of
 
 router = APIRouter()
 

@@ -8,8 +8,8 @@ from fastapi import APIRouter, Query, Request
 
 from emboundary.service.hosting import Served
 from emboundary.service.problems import responses
-from emboundary.service.routes.state import ServiceState, state_of
 from emboundary.service.schemas import ModelList, ModelReply, VersionQuery
+from emboundary.service.state import ServiceState, state_of
 
 router = APIRouter()
 

@@ -8,14 +8,14 @@ import numpy as np
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
-from emboundary.service.answering import Question, settle
 from emboundary.service.codecs import MediaType, decode, encode, refuse_unstorable
-from emboundary.service.negotiation import answer_type, body_type
 from emboundary.service.preparing.intensity import Intensity
 from emboundary.service.problems import responses
-from emboundary.service.routes.state import state_of
 from emboundary.service.schemas import PredictQuery
-from emboundary.service.visiting import Visit
+from emboundary.service.state import state_of
+from emboundary.service.visits.negotiation import answer_type, body_type
+from emboundary.service.visits.question import Question, settle
+from emboundary.service.visits.visit import Visit
 
 router = APIRouter()
 

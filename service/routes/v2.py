@@ -14,13 +14,15 @@ import msgspec
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
-from emboundary.service.problems import RequestError
-from emboundary.service.routes import health, v2_document
-from emboundary.service.routes.state import state_of
-from emboundary.service.routes.v2_asking import LENGTH_HEADER, read_question, write_answer
-from emboundary.service.routes.v2_errors import responses
-from emboundary.service.routes.v2_messages import IndexRequest, LoadRequest, UnloadRequest, read_message
-from emboundary.service.routes.v2_replies import (
+from emboundary.service.refusal import RequestError
+from emboundary.service.routes import health
+from emboundary.service.security.keys import require
+from emboundary.service.state import state_of
+from emboundary.service.v2 import document
+from emboundary.service.v2.asking import LENGTH_HEADER, read_question, write_answer
+from emboundary.service.v2.errors import responses
+from emboundary.service.v2.messages import IndexRequest, LoadRequest, UnloadRequest, read_message
+from emboundary.service.v2.replies import (
     IndexedModel,
     ModelConfig,
     ModelMetadata,
@@ -31,8 +33,7 @@ from emboundary.service.routes.v2_replies import (
     TensorConfig,
     TensorMetadata,
 )
-from emboundary.service.security.keys import require
-from emboundary.service.visiting import Visit
+from emboundary.service.visits.visit import Visit
 
 _Message = TypeVar("_Message", bound=msgspec.Struct)
 
@@ -55,7 +56,7 @@ _EXTENSIONS = (
     "parameters",
 )
 _READ = responses(401, 403, 404)
-_INFER = {200: v2_document.INFERRED, **responses(400, 401, 403, 404, 408, 413, 415, 429, 500, 503, 504)}
+_INFER = {200: document.INFERRED, **responses(400, 401, 403, 404, 408, 413, 415, 429, 500, 503, 504)}
 _LIST = responses(400, 401, 403, 408, 413, 429, 503)
 _CHANGE = _LIST | responses(404)
 
@@ -128,7 +129,7 @@ async def model_version_ready(request: Request, name: str, version: str) -> Mode
     summary="Boundary probabilities of one image",
     response_class=Response,
     responses=_INFER,
-    openapi_extra=v2_document.INFER,
+    openapi_extra=document.INFER,
 )
 async def infer(request: Request, name: str) -> Response:
     """Map an image with the newest version of a model."""
@@ -140,7 +141,7 @@ async def infer(request: Request, name: str) -> Response:
     summary="Boundary probabilities of one image, by one version of a model",
     response_class=Response,
     responses=_INFER,
-    openapi_extra=v2_document.INFER,
+    openapi_extra=document.INFER,
 )
 async def infer_version(request: Request, name: str, version: str) -> Response:
     """Map an image with one version of a model."""
@@ -150,8 +151,8 @@ async def infer_version(request: Request, name: str, version: str) -> Response:
 @_admin.post(
     "/v2/repository/index",
     summary="All models of the repository",
-    responses={200: v2_document.INDEXED, **_LIST},
-    openapi_extra=v2_document.INDEX,
+    responses={200: document.INDEXED, **_LIST},
+    openapi_extra=document.INDEX,
 )
 async def index(request: Request) -> list[IndexedModel]:
     """Every version of every model: served, or why not."""
@@ -165,7 +166,7 @@ async def index(request: Request) -> list[IndexedModel]:
     summary="Read a model's folder again",
     response_class=Response,
     responses=_CHANGE,
-    openapi_extra=v2_document.LOAD,
+    openapi_extra=document.LOAD,
 )
 async def load(request: Request, name: str) -> Response:
     """Serve what the model's folder holds now; requests in progress end with what they began with."""
@@ -179,7 +180,7 @@ async def load(request: Request, name: str) -> Response:
     summary="Serve a model no more",
     response_class=Response,
     responses=_CHANGE | responses(409),
-    openapi_extra=v2_document.UNLOAD,
+    openapi_extra=document.UNLOAD,
 )
 async def unload(request: Request, name: str) -> Response:
     """Serve a model no more; requests in progress end well, and the default model stays."""

@@ -16,8 +16,9 @@ from emboundary.model.geometry import Box, Readable, read_reflected
 from emboundary.model.groups import D4, act, inverse_element
 from emboundary.service.engine import Engine
 from emboundary.service.errors import InputError
-from emboundary.service.preparing.intensity import Intensity, refuse_non_finite
+from emboundary.service.preparing.intensity import Intensity
 from emboundary.service.run.tiling import Tiling
+from emboundary.service.volumes.finite import refuse_non_finite
 
 Map = NDArray[np.float32]
 

@@ -18,7 +18,7 @@ from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
 from emboundary.service.errors import UsageError, first_line
-from emboundary.service.problems import RequestError
+from emboundary.service.refusal import RequestError
 from emboundary.service.settings import Settings
 
 Scope = Literal["predict", "jobs", "admin"]

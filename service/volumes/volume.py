@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emboundary.service.errors import InputError, first_line
-from emboundary.service.preparing.intensity import refuse_non_finite
 from emboundary.service.volumes.axes import Axis, SpaceAxes, Triple, assign, calibrated
 from emboundary.service.volumes.bounds import refuse_large, refuse_unaddressable
+from emboundary.service.volumes.finite import refuse_non_finite
 from emboundary.service.volumes.source import Key, Source
 from emboundary.service.volumes.storage import is_url
 

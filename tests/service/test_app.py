@@ -31,9 +31,9 @@ from emboundary.service.codecs import MediaType, decode, encode
 from emboundary.service.engine import OnnxEngine
 from emboundary.service.errors import DeviceError, ModelUnavailableError
 from emboundary.service.preparing.intensity import measure
-from emboundary.service.reply import Reply
 from emboundary.service.run.inference import predict_array
 from emboundary.service.settings import Settings
+from emboundary.service.visits.reply import Reply
 
 NPY = {"Content-Type": "application/x-npy"}
 Running = Callable[[FastAPI], AbstractContextManager[str]]

@@ -13,7 +13,7 @@ import pytest
 from emboundary.model.description import METADATA_KEY
 from emboundary.service.errors import ModelUnavailableError
 from emboundary.service.hosting import Models
-from emboundary.service.problems import RequestError
+from emboundary.service.refusal import RequestError
 from emboundary.service.settings import Settings
 
 

@@ -27,7 +27,7 @@ from emboundary.service.jobs import submission as submission_module
 from emboundary.service.jobs.manager import JobManager
 from emboundary.service.jobs.schemas import Job, JobState, JobSubmission
 from emboundary.service.jobs.store import JobStore, StoreError
-from emboundary.service.problems import RequestError
+from emboundary.service.refusal import RequestError
 from emboundary.service.settings import Settings
 from emboundary.service.volumes.place import Place
 

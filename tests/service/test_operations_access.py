@@ -14,9 +14,9 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import StreamingResponse
 
 from emboundary.service import problems
+from emboundary.service.metrics import Metrics
 from emboundary.service.operations import edge
 from emboundary.service.operations.logs import logging_to
-from emboundary.service.operations.metrics import Metrics
 from emboundary.service.settings import Settings
 
 Running = Callable[[FastAPI], AbstractContextManager[str]]

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from emboundary.service import problems
 from emboundary.service.errors import UsageError
-from emboundary.service.operations.metrics import Metrics
+from emboundary.service.metrics import Metrics
 from emboundary.service.security import keys as module
 from emboundary.service.security.keys import Key, Keys, new_key, parse_scopes, require
 from emboundary.service.settings import Settings

@@ -27,10 +27,10 @@ from emboundary.service.app import create_app
 from emboundary.service.engine import OnnxEngine
 from emboundary.service.preparing.intensity import Intensity, measure
 from emboundary.service.probabilities import to_stored
-from emboundary.service.routes.state import ServiceState
 from emboundary.service.run.inference import predict_array
 from emboundary.service.security.keys import new_key
 from emboundary.service.settings import Settings
+from emboundary.service.state import ServiceState
 
 Running = Callable[[FastAPI], AbstractContextManager[str]]
 INFER = "/v2/models/d4/infer"

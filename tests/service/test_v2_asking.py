@@ -12,8 +12,8 @@ import pytest
 from emboundary.model.repository import load_model
 from emboundary.service.codecs.errors import TooLargeError
 from emboundary.service.preparing.intensity import Intensity
-from emboundary.service.routes.v2_asking import LENGTH_HEADER, Asked, read_question, write_answer
 from emboundary.service.schemas import Limits
+from emboundary.service.v2.asking import LENGTH_HEADER, Asked, read_question, write_answer
 
 LIMITS = Limits(max_body_bytes=1 << 12, max_computed_voxels=1 << 16, queue_tiles=9, request_timeout_s=9, tile=24)
 IMAGE = {"name": "image", "shape": [2, 1, 3, 2], "datatype": "INT16", "data": list(range(12))}

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from emboundary.service.codecs.errors import MalformedBodyError
-from emboundary.service.routes.v2_messages import IndexRequest, InferRequest, LoadRequest, UnloadRequest, read_message
+from emboundary.service.v2.messages import IndexRequest, InferRequest, LoadRequest, UnloadRequest, read_message
 
 IMAGE: dict[str, Any] = {"name": "image", "shape": [2, 3], "datatype": "UINT8"}
 

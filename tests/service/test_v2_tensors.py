@@ -13,8 +13,8 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
 from emboundary.service.codecs.errors import MalformedBodyError, TooLargeError, UnsupportedImageError
-from emboundary.service.routes.v2_messages import AnswerDatatype, Datatype, InputParameters, InputTensor
-from emboundary.service.routes.v2_tensors import read_tensor, refuse_long, write_numbers
+from emboundary.service.v2.messages import AnswerDatatype, Datatype, InputParameters, InputTensor
+from emboundary.service.v2.tensors import read_tensor, refuse_long, write_numbers
 
 LIMIT = 1 << 20
 DATATYPES: dict[str, Datatype] = {

@@ -4,8 +4,8 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from emboundary.service.operations import metrics as module
-from emboundary.service.operations.metrics import WINDOW_S, Metrics
+from emboundary.service.metrics import WINDOW_S, Metrics
+from emboundary.service import metrics as module
 
 
 def value(metrics: Metrics, name: str, **labels: str) -> float | None:

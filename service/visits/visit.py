@@ -19,7 +19,6 @@ from fastapi import Request
 from numpy.typing import NDArray
 from starlette.requests import ClientDisconnect
 
-from emboundary.service.answering import Question
 from emboundary.service.batching.asynchronous import submit
 from emboundary.service.batching.errors import ExpiredError, OverloadedError, StoppedError, TooLongError
 from emboundary.service.batching.image import ImageMap
@@ -27,9 +26,10 @@ from emboundary.service.batching.scheduler import expired
 from emboundary.service.hosting import Served
 from emboundary.service.memory import Share
 from emboundary.service.probabilities import Dtype
-from emboundary.service.problems import RequestError
-from emboundary.service.reply import Reply
-from emboundary.service.routes.state import ServiceState, state_of
+from emboundary.service.refusal import RequestError
+from emboundary.service.state import ServiceState, state_of
+from emboundary.service.visits.question import Question
+from emboundary.service.visits.reply import Reply
 
 T = TypeVar("T")
 Q = TypeVar("Q", bound=Question)

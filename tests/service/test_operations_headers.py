@@ -11,8 +11,8 @@ import pytest
 from fastapi import FastAPI
 
 from emboundary.service import problems
+from emboundary.service.metrics import Metrics
 from emboundary.service.operations import edge
-from emboundary.service.operations.metrics import Metrics
 from emboundary.service.routes import docs
 from emboundary.service.settings import Settings
 

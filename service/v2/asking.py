@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emboundary.model.description import ModelDescription
-from emboundary.service.answering import Question, settle
 from emboundary.service.codecs.errors import MalformedBodyError, UnsupportedImageError, refuse_large
 from emboundary.service.errors import first_line
 from emboundary.service.preparing.intensity import Intensity
-from emboundary.service.problems import RequestError
-from emboundary.service.routes.v2_messages import (
+from emboundary.service.refusal import RequestError
+from emboundary.service.schemas import Limits
+from emboundary.service.v2.messages import (
     BinarySize,
     InferParameters,
     InferReply,
@@ -26,8 +26,8 @@ from emboundary.service.routes.v2_messages import (
     Provenance,
     read_message,
 )
-from emboundary.service.routes.v2_tensors import ANSWERED, read_tensor, refuse_long, write_numbers
-from emboundary.service.schemas import Limits
+from emboundary.service.v2.tensors import ANSWERED, read_tensor, refuse_long, write_numbers
+from emboundary.service.visits.question import Question, settle
 
 LENGTH_HEADER = "Inference-Header-Content-Length"
 

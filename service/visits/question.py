@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from emboundary.model.geometry import Footprint, round_up
 from emboundary.service.codecs.errors import TooLargeError, UnsupportedImageError
-from emboundary.service.preparing.intensity import Intensity, measure, refuse_non_finite
+from emboundary.service.preparing.intensity import Intensity, measure
 from emboundary.service.schemas import Limits
+from emboundary.service.volumes.finite import refuse_non_finite
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from emboundary.service.routes.v2_asking import LENGTH_HEADER
-from emboundary.service.routes.v2_messages import IndexRequest, InferReply, InferRequest, LoadRequest, UnloadRequest
+from emboundary.service.v2.asking import LENGTH_HEADER
+from emboundary.service.v2.messages import IndexRequest, InferReply, InferRequest, LoadRequest, UnloadRequest
 
 _BYTES = "application/octet-stream"
 _BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}

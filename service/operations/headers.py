@@ -14,7 +14,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from emboundary.service import problems
-from emboundary.service.problems import RequestError
+from emboundary.service.refusal import RequestError
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 

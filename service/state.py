@@ -12,7 +12,7 @@ from emboundary.service.batching.scheduler import Scheduler
 from emboundary.service.hosting import Models
 from emboundary.service.jobs.manager import JobManager
 from emboundary.service.memory import Memory
-from emboundary.service.operations.metrics import Metrics
+from emboundary.service.metrics import Metrics
 from emboundary.service.security.keys import Keys
 from emboundary.service.settings import Settings
 

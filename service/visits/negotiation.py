@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from emboundary.service.codecs import MediaType
-from emboundary.service.problems import RequestError
+from emboundary.service.refusal import RequestError
 
 _SPOKEN = ", ".join(MediaType)
 _WEIGHT = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?")

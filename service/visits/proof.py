@@ -11,8 +11,8 @@ from emboundary.service.batching.errors import StoppedError
 from emboundary.service.batching.image import ImageMap
 from emboundary.service.errors import EmboundaryError
 from emboundary.service.preparing.intensity import Intensity
-from emboundary.service.problems import RequestError
-from emboundary.service.routes.state import ServiceState
+from emboundary.service.refusal import RequestError
+from emboundary.service.state import ServiceState
 
 _PATIENCE_S = 5.0
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from emboundary.service.codecs.errors import MalformedBodyError, TooLargeError, UnsupportedImageError, refuse_large
 from emboundary.service.probabilities import Dtype
-from emboundary.service.routes.v2_messages import AnswerDatatype, InputTensor
+from emboundary.service.v2.messages import AnswerDatatype, InputTensor
 
 # Values of the binary tensor extension are little-endian.
 _DTYPES: dict[str, np.dtype[Any]] = {
