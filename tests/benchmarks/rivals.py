@@ -23,6 +23,7 @@ from emboundary.service.engine import OnnxEngine, find_model
 MEDIA = "application/x-npy"
 # Where these programs, started by others' command lines, find what they are to do.
 DEVICE, MODEL = "RIVALS_DEVICE", "RIVALS_MODEL"
+LIMIT_S = float(os.environ.get("RIVALS_LIMIT_S", "300"))
 BATCH_WAIT_S = 0.002
 
 
@@ -86,7 +87,7 @@ if find_spec("bentoml"):
     import bentoml
     from bentoml.validators import ContentType
 
-    @bentoml.service(workers=1, traffic={"timeout": 300})
+    @bentoml.service(workers=1, traffic={"timeout": LIMIT_S})
     class Bento:
         """BentoML's worker has the network; bodies come as they are."""
 
@@ -106,7 +107,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1)
     given = parser.parse_args()
     api = Lit(max_batch_size=given.batch, batch_timeout=BATCH_WAIT_S if given.batch > 1 else 0.0)
-    server = litserve.LitServer(api, accelerator="cpu", timeout=300)  # the session knows its device by itself
+    server = litserve.LitServer(api, accelerator="cpu", timeout=LIMIT_S)  # the session knows its device by itself
     server.run(port=given.port, generate_client_file=False, host="127.0.0.1")
 
 

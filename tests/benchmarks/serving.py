@@ -1,6 +1,7 @@
 """The service beside its own session, LitServe and BentoML: ``python serving.py --data STACK.tif``.
 
-In turns, each in processes of its own, on the same squares of 512 x 512 of real sections:
+In turns of a few seconds, each in processes of its own, the others idle, on the same squares of 512 x 512 of real
+sections:
 
 * ``bare``: the session of ``service.engine`` in a loop, over images that are already normalised and reflected by the
   network's halo, alone and in batches; every answer thrown away.
@@ -23,8 +24,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,9 @@ from emboundary.service.preparing.intensity import measure
 
 HERE = Path(__file__).parent
 CLIENTS = 16
+LIMIT_S = 300  # for a request, of all servers: what is slow here must not become a refusal
 SQUARES = 8
-BATCHES = (1, 2, 4)
+BATCHES = (1, 2)
 OURS, BARE = "emboundary", "bare session"
 RIVALS = {"litserve": ("litserve", 1), "litserve, batches of 4": ("litserve", 4), "bentoml": ("bentoml", 1)}
 
@@ -72,7 +74,8 @@ def bare(folder: Path, model: str, device: Any, seconds: float) -> None:
 @contextmanager
 def emboundary(model: str, device: str) -> Iterator[str]:
     """URL of the service's predict endpoint."""
-    with serving("--model", model, "--device", device) as service:
+    environment = {"EMBOUNDARY_REQUEST_TIMEOUT_S": str(LIMIT_S)}
+    with serving("--model", model, "--device", device, environment=environment) as service:
         yield f"{service.url}/v1/predict"
 
 
@@ -85,7 +88,13 @@ def rival(name: str, batch: int, model: str, device: str) -> Iterator[str]:
         "litserve": [HERE / "rivals.py", "litserve", "--port", port, "--batch", batch],
         "bentoml": ["-m", "bentoml", "serve", "rivals:Bento", "--host", "127.0.0.1", "--port", port],
     }
-    environment = {**os.environ, "RIVALS_MODEL": model, "RIVALS_DEVICE": device, "BENTOML_DO_NOT_TRACK": "True"}
+    environment = {
+        **os.environ,
+        "RIVALS_LIMIT_S": str(LIMIT_S),
+        "RIVALS_MODEL": model,
+        "RIVALS_DEVICE": device,
+        "BENTOML_DO_NOT_TRACK": "True",
+    }
     with tempfile.NamedTemporaryFile("w+", suffix=".log") as log:
         process = subprocess.Popen(
             [sys.executable, *map(str, lines[name])],
@@ -115,15 +124,17 @@ def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     raise RuntimeError(f"{url} did not answer: {log.read_text()[-2000:]}")
 
 
+def clients(url: str, folder: Path, count: int, seconds: float) -> dict[str, Any]:
+    """What so many clients saw; an answer that is not the right map is an error."""
+    seen = ask([HERE / "load_clients.py", "--url", url, "--sections", folder, "--clients", count, "--seconds", seconds])
+    if set(seen["answers"]) != {"200"} or seen["wrong"]:
+        raise RuntimeError(f"{url} answered {seen['answers']}, {seen['wrong']} of them wrong: {seen['texts']}")
+    return seen
+
+
 def measured(url: str, folder: Path, seconds: float) -> dict[str, Any]:
-    """One client, then 16; an answer that is not the right map is an error."""
-    clients = [HERE / "load_clients.py", "--url", url, "--sections", folder]
-    ask([*clients, "--clients", CLIENTS, "--seconds", 1])  # everything is warm once all have been answered
-    alone = ask([*clients, "--clients", 1, "--seconds", seconds])
-    together = ask([*clients, "--clients", CLIENTS, "--seconds", seconds])
-    for seen in (alone, together):
-        if set(seen["answers"]) != {"200"} or seen["wrong"]:
-            raise RuntimeError(f"{url} answered {seen['answers']}, {seen['wrong']} of them wrong: {seen['texts']}")
+    """One client, then 16."""
+    alone, together = clients(url, folder, 1, seconds), clients(url, folder, CLIENTS, seconds)
     latencies = sorted(alone["accepted_s"])
     return {
         "p50": statistics.median(latencies),
@@ -133,22 +144,12 @@ def measured(url: str, folder: Path, seconds: float) -> dict[str, Any]:
     }
 
 
-def contender(opened: Callable[[], Any], folder: Path, seconds: float) -> Callable[[], dict[str, Any]]:
-    """Starts a server, asks it, and ends it."""
-
-    def run() -> dict[str, Any]:
-        with opened() as url:
-            return measured(url, folder, seconds)
-
-    return run
-
-
 def main() -> None:
     """Measure in turns, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="a TIFF stack of sections of at least 512 x 512")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=20, help="of each measurement")
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=8, help="of each measurement")
     parser.add_argument("--model", default="d4")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
@@ -156,18 +157,19 @@ def main() -> None:
     if given.work:
         bare(given.work, given.model, given.device, given.seconds)
         return
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as running:
         folder = Path(scratch)
         prepare(folder, cut(given.data, SQUARES), given.model, given.device)
         common = ["--data", given.data, "--model", given.model, "--device", given.device, "--seconds", given.seconds]
-        contenders = {
-            BARE: lambda: ask([__file__, "--work", folder, *common]),
-            OURS: contender(lambda: emboundary(given.model, given.device), folder, given.seconds),
-        }
+        urls = {OURS: running.enter_context(emboundary(given.model, given.device))}
         for name, (kind, batch) in RIVALS.items():
             if find_spec(kind):
-                opened = lambda kind=kind, batch=batch: rival(kind, batch, given.model, given.device)  # noqa: E731
-                contenders[name] = contender(opened, folder, given.seconds)
+                urls[name] = running.enter_context(rival(kind, batch, given.model, given.device))
+        for url in urls.values():
+            clients(url, folder, CLIENTS, 1)  # everything is warm once all have been answered
+        contenders = {BARE: lambda: ask([__file__, "--work", folder, *common])}
+        for name, url in urls.items():
+            contenders[name] = lambda url=url: measured(url, folder, given.seconds)  # type: ignore[misc]
         answers = in_turns(contenders, given.rounds)
     publish("serving", result(answers, given))
 
