@@ -25,7 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -102,13 +102,18 @@ def rival(name: str, batch: int, model: str, device: str) -> Iterator[str]:
             env=environment,
             stdout=log,
             stderr=log,
-            start_new_session=True,  # both start processes of their own, which end with this group
+            start_new_session=True,
         )
         try:
             _wait(f"http://127.0.0.1:{port}/{'health' if name == 'litserve' else 'readyz'}", process, Path(log.name))
             yield f"http://127.0.0.1:{port}/predict"
         finally:
-            os.killpg(process.pid, signal.SIGKILL)
+            # BentoML's workers have sessions of their own and end when they are told to, LitServe's with their group.
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(20)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait(PATIENCE_S)
 
 
