@@ -80,7 +80,7 @@ def create_state(settings: Settings) -> ServiceState:
     )
     scheduler = Scheduler(policy, metrics)
     memory = Memory(settings.queue_bytes)
-    models = Models(settings, prepare=lambda engine: warm_up_engine(engine, policy, scheduler))
+    models = Models(settings, prepare=lambda engine: warm_up_engine(engine, policy, settings.tile, scheduler))
     jobs_are_possible = settings.data_roots or settings.url_prefixes
     state = ServiceState(
         settings,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from emboundary.model.description import ModelDescription
+from emboundary.model.repository import DEFAULT_MODEL, load_model
 from emboundary.service.probabilities import Dtype
 
 
@@ -82,12 +83,20 @@ class Limits(_Strict):
 class ModelReply(ModelDescription):
     """A model's description, the limits in force for it here, and all its versions that are served, newest first."""
 
+    model_config = ConfigDict(json_schema_extra=lambda schema: schema.update(examples=[_model_example()]))
+
     limits: Limits
     versions: tuple[str, ...] = ()
 
 
 class ModelList(_Strict):
     """The served models; ``default`` answers where a request names none."""
+
+    model_config = ConfigDict(
+        json_schema_extra=lambda schema: schema.update(
+            examples=[{"default": DEFAULT_MODEL, "models": [_model_example()]}]
+        )
+    )
 
     default: str
     models: tuple[ModelReply, ...]
@@ -96,9 +105,24 @@ class ModelList(_Strict):
 class Health(_Strict):
     """Whether the service lives, or can answer: then with the default model and the device it runs on."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"status": "ready", "model": "d4", "device": "cuda"}]})
+
     status: Literal["live", "ready"]
     model: str | None = None
     device: str | None = None
+
+
+def _model_example() -> dict[str, Any]:
+    """The bundled default model under example limits; read when the API is described, not before."""
+    limits = Limits(
+        max_body_bytes=1 << 26, max_computed_voxels=1 << 28, queue_tiles=1024, request_timeout_s=30, tile=896
+    )
+    description = load_model(DEFAULT_MODEL).description
+    return {
+        **description.model_dump(mode="json"),
+        "limits": limits.model_dump(mode="json"),
+        "versions": [description.version],
+    }
 
 
 class ProblemDocument(BaseModel):

@@ -23,7 +23,6 @@ from pydantic_settings import (
 from emboundary.model.repository import DEFAULT_MODEL, ZOO
 from emboundary.service.engine import Device
 from emboundary.service.errors import UsageError, first_line
-from emboundary.service.run.inference import BATCH_PIXELS
 from emboundary.service.run.tiling import DEFAULT_TILE
 from emboundary.service.schemas import Limits
 
@@ -56,7 +55,8 @@ class Settings(BaseSettings):
         max_body_bytes: largest request body in bytes, as sent and after decompression.
         queue_tiles: tiles that wait for the device at most; a request that does not fit is answered 429.
         queue_bytes: bodies, images and answers in memory at most, of all requests together, in bytes; likewise.
-        batch_pixels: tiles of one shape share a run of the network up to so many pixels, their halos included.
+        batch_pixels: tiles of one shape share a run of the network up to so many pixels, their halos included; None:
+            what suits the device.
         batch_wait_ms: how long a batch waits for requests that are on their way in, in milliseconds.
         bucket_sides: tiles are padded at the bottom and right to these sides in pixels, halo included, so that the
             network sees few shapes; empty: never; None: never on a CPU, a fixed ladder on a GPU.
@@ -93,7 +93,7 @@ class Settings(BaseSettings):
     max_body_bytes: Annotated[int, Field(ge=1)] = 64 * MEBIBYTE
     queue_tiles: Annotated[int, Field(ge=1)] = 1024
     queue_bytes: Annotated[int, Field(ge=1)] = 1024 * MEBIBYTE
-    batch_pixels: Annotated[int, Field(ge=1)] = BATCH_PIXELS
+    batch_pixels: Annotated[int, Field(ge=1)] | None = None
     batch_wait_ms: Annotated[float, Field(ge=0, le=1000)] = 2.0
     bucket_sides: Annotated[tuple[Annotated[int, Field(ge=1)], ...] | None, *_Several] = None
     request_timeout_s: Annotated[float, Field(gt=0)] = 30.0

@@ -16,7 +16,7 @@ from emboundary.service.batching.ticket import Tile
 from emboundary.service.engine import Images, ModelEngine
 from emboundary.service.preparing.intensity import Intensity
 from emboundary.service.probabilities import Dtype, to_stored
-from emboundary.service.run.inference import BATCH_PIXELS, Map, refuse_overflown
+from emboundary.service.run.inference import Map, refuse_overflown
 from emboundary.service.run.tiling import Tiling
 
 
@@ -45,13 +45,18 @@ class ImageMap:
         """A map of an image (z, y, x) of which nothing is computed yet."""
         return cls(image, engine, intensity, tta, np.empty(image.shape, dtype))
 
-    def tiles(self, side: int) -> Iterator[Tile]:
-        """What is to be computed; ``side`` as in ``Tiling.plan``."""
+    def tiles(self, side: int, pixels: int) -> Iterator[Tile]:
+        """What is to be computed.
+
+        Args:
+            side: as in ``Tiling.plan``.
+            pixels: sections go together up to so many, halos included.
+        """
         z, y, x = self.image.shape
         tiling = Tiling.plan((z, y, x), (z, y, x), self.engine.footprint, side, input_bytes=self.image.itemsize)
         for tile in tiling.tiles(Box.of_shape((z, y, x))):
             _, height, width = self.engine.footprint.read_box(tile).shape
-            step = max(1, BATCH_PIXELS // (height * width))
+            step = max(1, pixels // (height * width))
             for first in range(tile.start[0], tile.stop[0], step):
                 last = min(first + step, tile.stop[0])
                 yield from self._tiles(Box((first, *tile.start[1:]), (last, *tile.stop[1:])))

@@ -28,6 +28,8 @@ from emboundary.service.batching.ticket import Ticket, Tile
 from emboundary.service.engine import Images, ModelEngine
 
 _Entry = tuple[Ticket, Tile]
+# A CPU is no faster in large batches (measured from 160 x 160 pixels on): they would only make one wait for another.
+_BATCH_PIXELS = {"cpu": 1 << 18, "cuda": 1 << 20}
 # Nobody is sent away for longer than this, whatever the queue holds.
 _LONGEST_RETRY_S = 60
 
@@ -38,15 +40,19 @@ class Policy:
 
     Attributes:
         queue_tiles: tiles of requests that wait at most; those of jobs do not count.
-        batch_pixels: of a batch, halos included; a single tile may have more.
+        batch_pixels: of a batch, halos included; a single tile may have more.  None: what suits the device.
         batch_wait_s: longest wait for requests on their way in.
         bucket_sides: see ``Buckets.for_device``.
     """
 
     queue_tiles: int = 1024
-    batch_pixels: int = 1 << 20
+    batch_pixels: int | None = None
     batch_wait_s: float = 0.002
     bucket_sides: tuple[int, ...] | None = None
+
+    def pixels(self, device: str) -> int:
+        """Pixels of a batch on a device."""
+        return _BATCH_PIXELS[device] if self.batch_pixels is None else self.batch_pixels
 
 
 @dataclass
@@ -136,6 +142,10 @@ class Scheduler:
         """Seconds since the device last did, or began, a batch; infinite where it never has."""
         last = max(self._busy_since or -math.inf, self._last_success or -math.inf)
         return self._clock() - last
+
+    def batch_pixels(self, engine: ModelEngine) -> int:
+        """Pixels of one network's batches, halos included."""
+        return self._policy.pixels(engine.device)
 
     def deadline(self, seconds: float) -> float:
         """A deadline in so many seconds, for tickets."""
@@ -267,7 +277,7 @@ class Scheduler:
         """Add what fits to a batch; whether there is room for more."""
         buckets = self._buckets(batch.engine)
         y, x = shape = buckets.shape(*batch.entries[0][1].shape[1:])
-        room = self._policy.batch_pixels // (y * x) - sum(tile.shape[0] for _, tile in batch.entries)
+        room = self._policy.pixels(batch.engine.device) // (y * x) - sum(tile.shape[0] for _, tile in batch.entries)
 
         def fits(tile: Tile) -> bool:
             return tile.engine is batch.engine and tile.shape[0] <= room and buckets.shape(*tile.shape[1:]) == shape

@@ -8,6 +8,7 @@ from itertools import product
 
 import numpy as np
 
+from emboundary.model.geometry import round_up
 from emboundary.service.batching.buckets import Buckets
 from emboundary.service.batching.scheduler import Policy, Scheduler
 from emboundary.service.engine import ModelEngine
@@ -16,13 +17,21 @@ from emboundary.service.engine import ModelEngine
 _PROBE = 256
 
 
-def warm_up(engine: ModelEngine, policy: Policy, scheduler: Scheduler) -> None:
+def warm_up(engine: ModelEngine, policy: Policy, tile: int, scheduler: Scheduler) -> None:
     """Run every shape that batches will have, and let the scheduler know how long the last one took.
+
+    Memory is then as large as requests will make it: what does not fit fails now, and not in a month.
+
+    Args:
+        engine: the network.
+        policy: of the scheduler.
+        tile: side of the largest tiles in pixels, before the halo.
+        scheduler: in front of the device.
 
     Raises:
         DeviceError: the runtime failed, as it does when memory runs out.
     """
-    shapes = list(_shapes(engine, policy))
+    shapes = list(_shapes(engine, policy, tile))
     for shape in (shapes[-1], *shapes):  # the first run of all is slower than any later one
         n, y, x = shape
         began = time.perf_counter()
@@ -31,16 +40,17 @@ def warm_up(engine: ModelEngine, policy: Policy, scheduler: Scheduler) -> None:
     scheduler.learn(engine, n * y * x, seconds)
 
 
-def _shapes(engine: ModelEngine, policy: Policy) -> Iterator[tuple[int, int, int]]:
-    """Batches (n, y, x), the largest last."""
+def _shapes(engine: ModelEngine, policy: Policy, tile: int) -> Iterator[tuple[int, int, int]]:
+    """Batches (n, y, x); the last one is used to tell the speed."""
     footprint = engine.footprint
     buckets = Buckets.for_device(engine.device, footprint, policy.bucket_sides)
     if not buckets.sides:
-        side = _PROBE + 2 * footprint.halo[1]
-        yield 1, side, side
+        for largest in (tile, min(_PROBE, tile)):
+            side = round_up(largest, footprint.stride[1]) + 2 * footprint.halo[1]
+            yield 1, side, side
         return
     for y, x in product(buckets.sides, repeat=2):
-        most = max(1, policy.batch_pixels // (y * x))
+        most = max(1, policy.pixels(engine.device) // (y * x))
         n = 1
         while n <= (most if buckets.powers else 1):
             yield n, y, x

@@ -244,5 +244,9 @@ class JobQuery(_Strict):
 class JobList(_Strict):
     """One page of jobs, the newest first; ``next`` is the ``before`` of the next page, None where there is none."""
 
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, json_schema_extra={"examples": [{"jobs": [_JOB], "next": None}]}
+    )
+
     jobs: tuple[Job, ...]
     next: str | None

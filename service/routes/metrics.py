@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from fastapi import APIRouter, Header, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from emboundary.service.problems import responses
@@ -27,7 +25,7 @@ _EXAMPLE = 'emboundary_requests_total{method="POST",route="/v1/predict",status="
     },
     dependencies=[require("admin")],
 )
-def metrics(request: Request, accept: Annotated[str, Header(include_in_schema=False)] = "") -> Response:
+def metrics(request: Request) -> Response:
     """Count requests, refusals, tiles, voxels and jobs, and measure queue, device and process; needs ``admin``."""
-    content, content_type = state_of(request).metrics.exposition(accept)
+    content, content_type = state_of(request).metrics.exposition(request.headers.get("accept", ""))
     return Response(content, headers={"Content-Type": content_type})

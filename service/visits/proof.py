@@ -26,7 +26,7 @@ async def prove(state: ServiceState) -> None:
     image = np.eye(2, dtype=np.uint8)[None]
     mapped = ImageMap.begin(image, state.models.default.engine(), Intensity(0.5, 0.5), tta=False, dtype="float32")
     try:
-        ticket, ended = submit(state.scheduler, "health", mapped.tiles(2), _PATIENCE_S)
+        ticket, ended = submit(state.scheduler, "health", mapped.tiles(2, 1), _PATIENCE_S)
         try:
             await asyncio.wait_for(ended, _PATIENCE_S)
         finally:

@@ -163,7 +163,8 @@ class Visit:
         client = str(getattr(self._request.state, "client", ""))
         entered = time.perf_counter()
         try:
-            ticket, ended = submit(scheduler, client, mapped.tiles(self._state.settings.tile), seconds)
+            tiles = mapped.tiles(self._state.settings.tile, scheduler.batch_pixels(mapped.engine))
+            ticket, ended = submit(scheduler, client, tiles, seconds)
         except (TooLongError, OverloadedError, StoppedError) as error:
             raise _refusal(error) from error
         finally:

@@ -4,8 +4,8 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from emboundary.service.metrics import WINDOW_S, Metrics
 from emboundary.service import metrics as module
+from emboundary.service.metrics import WINDOW_S, Metrics
 
 
 def value(metrics: Metrics, name: str, **labels: str) -> float | None:
