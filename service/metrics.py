@@ -72,7 +72,7 @@ class Metrics:
         )
         self._voxels = Counter(
             "emboundary_voxels",
-            "Voxels that networks have mapped, without halos.",
+            "Voxels that networks have seen, halos and padding included.",
             ("model", "kind"),
             registry=registry,
         )

@@ -1,9 +1,11 @@
-"""One request for a map on its way through the service: received, decoded, queued, computed, encoded.
+"""One request for a map on its way through the service, and what can become of it at each step.
 
-of           receive        read          compute            write
-503 draining   413 too large   400, 413, 422  413 never in time  (encoded)
-429 no memory  408 too slow                   429 not now
-429 no memory                  504 time ran out
+of:       let in; 503 while the service shuts down, 429 where its body would not fit beside the others
+receive:  its body; 413 too large, 408 too slow, 429 no memory
+read:     decoded in a thread; 400, 413, 422
+compute:  queued and computed; 413 never in time, 429 not now, 504 out of time, 503 the service stops
+write:    encoded in a thread
+reply:    sent; its memory is given back when the client has taken it
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The service beside its own session, LitServe and BentoML: ``python serving.py --data STACK.tif``.
 
-In turns of a few seconds, each in processes of its own, the others idle, on the same squares of 512 x 512 of real
+In turns of a few seconds, each in processes of its own, the others stopped (LitServe's batches take a fifth of a core
+even where nothing is asked), on the same squares of 512 x 512 of real
 sections:
 
 * ``bare``: the session of ``service.engine`` in a loop, over images that are already normalised and reflected by the
@@ -26,12 +27,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
+import psutil
 from measuring import answer, ask, in_turns, publish, ratios, spread
 from serving_process import PATIENCE_S, serving
 from serving_sections import SIDE, cut, prepare
@@ -71,17 +74,53 @@ def bare(folder: Path, model: str, device: Any, seconds: float) -> None:
     answer(p50=statistics.median(latencies), rate=rates[best], batch=best, rates=rates, shape=images[:1].shape)
 
 
+@dataclass(frozen=True)
+class Server:
+    """A running server.
+
+    Attributes:
+        url: of its predict endpoint.
+        pid: of the process that has all others of it below.
+    """
+
+    url: str
+    pid: int
+
+    def _processes(self) -> list[psutil.Process]:
+        process = psutil.Process(self.pid)
+        return [process, *process.children(recursive=True)]
+
+    def stop(self) -> None:
+        """Let it use no time."""
+        for process in self._processes():
+            process.suspend()
+
+    def resume(self) -> None:
+        """Let it run again."""
+        for process in self._processes():
+            process.resume()
+
+    @contextmanager
+    def going(self) -> Iterator[str]:
+        """Inside, it runs; gives its URL."""
+        self.resume()
+        try:
+            yield self.url
+        finally:
+            self.stop()
+
+
 @contextmanager
-def emboundary(model: str, device: str) -> Iterator[str]:
-    """URL of the service's predict endpoint."""
+def emboundary(model: str, device: str) -> Iterator[Server]:
+    """The service."""
     environment = {"EMBOUNDARY_REQUEST_TIMEOUT_S": str(LIMIT_S)}
     with serving("--model", model, "--device", device, environment=environment) as service:
-        yield f"{service.url}/v1/predict"
+        yield Server(f"{service.url}/v1/predict", service.process.pid)
 
 
 @contextmanager
-def rival(name: str, batch: int, model: str, device: str) -> Iterator[str]:
-    """URL of the rival's predict endpoint."""
+def rival(name: str, batch: int, model: str, device: str) -> Iterator[Server]:
+    """A rival with the same session."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
     lines = {
@@ -106,7 +145,7 @@ def rival(name: str, batch: int, model: str, device: str) -> Iterator[str]:
         )
         try:
             _wait(f"http://127.0.0.1:{port}/{'health' if name == 'litserve' else 'readyz'}", process, Path(log.name))
-            yield f"http://127.0.0.1:{port}/predict"
+            yield Server(f"http://127.0.0.1:{port}/predict", process.pid)
         finally:
             # BentoML's workers have sessions of their own and end when they are told to, LitServe's with their group.
             process.terminate()
@@ -137,9 +176,11 @@ def clients(url: str, folder: Path, count: int, seconds: float) -> dict[str, Any
     return seen
 
 
-def measured(url: str, folder: Path, seconds: float) -> dict[str, Any]:
-    """One client, then 16."""
-    alone, together = clients(url, folder, 1, seconds), clients(url, folder, CLIENTS, seconds)
+def measured(server: Server, folder: Path, seconds: float) -> dict[str, Any]:
+    """One client, then 16; first some that do not count, since what has stopped for long has cold memory."""
+    with server.going() as url:
+        clients(url, folder, 4, seconds / 4)
+        alone, together = clients(url, folder, 1, seconds), clients(url, folder, CLIENTS, seconds)
     latencies = sorted(alone["accepted_s"])
     return {
         "p50": statistics.median(latencies),
@@ -166,16 +207,20 @@ def main() -> None:
         folder = Path(scratch)
         prepare(folder, cut(given.data, SQUARES), given.model, given.device)
         common = ["--data", given.data, "--model", given.model, "--device", given.device, "--seconds", given.seconds]
-        urls = {OURS: running.enter_context(emboundary(given.model, given.device))}
+        servers = {OURS: running.enter_context(emboundary(given.model, given.device))}
         for name, (kind, batch) in RIVALS.items():
             if find_spec(kind):
-                urls[name] = running.enter_context(rival(kind, batch, given.model, given.device))
-        for url in urls.values():
-            clients(url, folder, CLIENTS, 1)  # everything is warm once all have been answered
+                servers[name] = running.enter_context(rival(kind, batch, given.model, given.device))
         contenders = {BARE: lambda: ask([__file__, "--work", folder, *common])}
-        for name, url in urls.items():
-            contenders[name] = lambda url=url: measured(url, folder, given.seconds)  # type: ignore[misc]
-        answers = in_turns(contenders, given.rounds)
+        for name, server in servers.items():
+            clients(server.url, folder, CLIENTS, 1)  # everything is warm once all have been answered
+            server.stop()
+            contenders[name] = lambda server=server: measured(server, folder, given.seconds)  # type: ignore[misc]
+        try:
+            answers = in_turns(contenders, given.rounds)
+        finally:
+            for server in servers.values():
+                server.resume()  # who is stopped cannot end
     publish("serving", result(answers, given))
 
 
