@@ -25,6 +25,7 @@ from pathlib import Path
 from random import Random
 from threading import local
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import numpy as np
@@ -175,7 +176,8 @@ def _header(service: Service, judge: Judge, chance: Random) -> tuple[int, str | 
 
 def _path(service: Service, judge: Judge, chance: Random) -> tuple[int, str | None]:
     method, path = texts.path(chance)
-    response = _client(service).request(method, httpx.URL(service.url).copy_with(raw_path=path.encode()))
+    raw = "".join(sign if sign.isascii() else quote(sign) for sign in path)  # as httpx itself would send it
+    response = _client(service).request(method, httpx.URL(service.url).copy_with(raw_path=raw.encode()))
     return _judged(judge, response)
 
 

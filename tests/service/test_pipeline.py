@@ -17,6 +17,8 @@ from emboundary.service.run.channel import Channel, ClosedError
 from emboundary.service.run.pipeline import IN_FLIGHT, Pipeline, Tally, Waiting
 from emboundary.service.run.tiling import split
 
+THREADS = {f"emboundary-{stage}" for stage in ("read", "compute", "write", "record")}
+
 
 class Fake:
     """Work in memory: the block of number n holds n; parts of it can be told to wait or to fail."""
@@ -217,7 +219,7 @@ def test_the_first_error_ends_the_run_and_is_raised(stage: str, error: Exception
     with pytest.raises(type(error), match=str(error)):
         work.run_all(workers=2)
     assert time.monotonic() - began < 5
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("emboundary-")]
+    assert not [thread for thread in threading.enumerate() if thread.name in THREADS]
     assert set(work.recorded) <= set(work.stored)
 
 
@@ -240,7 +242,7 @@ def test_an_interrupt_stores_what_is_whole_and_drops_the_rest() -> None:
         signal.signal(signal.SIGINT, before)
     assert 0 < len(work.recorded) < 1000
     assert set(work.recorded) == set(work.stored)
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("emboundary-")]
+    assert not [thread for thread in threading.enumerate() if thread.name in THREADS]
 
 
 def test_the_shares_of_waiting_add_up() -> None:

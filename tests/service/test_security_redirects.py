@@ -10,6 +10,7 @@ import fsspec
 import numpy as np
 import pytest
 import tifffile
+from fsspec.asyn import sync
 from fsspec.config import conf
 
 from emboundary.service.errors import InputError
@@ -46,9 +47,16 @@ def raw(tmp_path: Path) -> None:
 
 
 def read(url: str) -> tuple[int, ...]:
-    fsspec.filesystem("http").clear_instance_cache()
-    with open_volume(f"{url}/raw.tif", axes="zyx") as volume:
-        return volume.shape
+    """Read with a connection of its own, which is closed: fsspec itself waits for that no longer than 0.1 s."""
+    systems = fsspec.get_filesystem_class("http")
+    systems.clear_instance_cache()
+    try:
+        with open_volume(f"{url}/raw.tif", axes="zyx") as volume:
+            return volume.shape
+    finally:
+        for system in list(systems._cache.values()):
+            sync(system.loop, system._session.close)
+        systems.clear_instance_cache()
 
 
 @pytest.mark.usefixtures("raw")
