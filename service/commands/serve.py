@@ -15,6 +15,7 @@ from emboundary.service.engine import Device, OnnxEngine
 from emboundary.service.errors import EmboundaryError
 from emboundary.service.operations import server
 from emboundary.service.operations.logs import logging_to
+from emboundary.service.run.heap import keep_tight
 from emboundary.service.security.exposure import refuse_open_to_others
 from emboundary.service.security.jail import Jail
 from emboundary.service.security.keys import Keys
@@ -87,6 +88,7 @@ def serve(
         return
     refuse_open_to_others(settings, guarded=bool(Keys.of(settings)))
     jail = Jail(settings.data_roots, settings.url_prefixes)
+    keep_tight()
     with _bound(settings.host, settings.port) as listener, logging_to(sys.stderr, settings), held_redirects(jail):
         app = create_app(settings)
         state = app.state.service

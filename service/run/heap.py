@@ -1,7 +1,8 @@
 """How the C library keeps memory that was freed: tightly, so that a run's peak is what it needs at once.
 
 By default glibc keeps a heap for nearly every thread, and large buffers in them once it has seen a few; with the many
-threads that decode chunks a run then held a quarter more than it used, and more the longer it ran.
+threads that decode chunks a run then held a quarter more than it used, and more the longer it ran; so did a service
+under hostile requests.
 """
 
 from __future__ import annotations
