@@ -133,11 +133,6 @@ class Scheduler:
         with self._changed:
             return self._jobs.tiles
 
-    @property
-    def busy(self) -> bool:
-        """Whether the network runs."""
-        return self._busy_since is not None
-
     def silent_s(self) -> float:
         """Seconds since the device last did, or began, a batch; infinite where it never has."""
         last = max(self._busy_since or -math.inf, self._last_success or -math.inf)
@@ -150,11 +145,6 @@ class Scheduler:
     def deadline(self, seconds: float) -> float:
         """A deadline in so many seconds, for tickets."""
         return self._clock() + seconds
-
-    def seconds(self, engine: ModelEngine, pixels: int) -> float:
-        """Estimate of what a network takes for so many pixels; 0 before it has run."""
-        with self._changed:
-            return self._speed.seconds(engine, pixels)
 
     def learn(self, engine: ModelEngine, pixels: int, seconds: float) -> None:
         """Take in what a network took for so many pixels outside the queue."""
@@ -192,6 +182,8 @@ class Scheduler:
         with self._changed:
             if self._closed:
                 raise StoppedError("the service stops and takes nothing new; try again later")
+            if ticket.ended:  # cancelled before it came here
+                return
             if not ticket.job:
                 self._refuse_unfit(ticket)
             ticket.entered = self._clock()

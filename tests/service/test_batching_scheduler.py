@@ -301,6 +301,19 @@ def test_a_cancelled_job_waits_no_longer(make: Make) -> None:
     assert first.outcome() is None
 
 
+def test_a_ticket_that_was_cancelled_before_it_came_is_not_queued(make: Make) -> None:
+    client = make()
+    asked = Asked()
+    tile = Tile(client.engine, (1, 8, 8), lambda: np.zeros((1, 1, 8, 8), np.float32), lambda _: None)  # type: ignore[arg-type]
+    ticket = Ticket("job", [tile], job=True, on_end=asked.end)
+    client.scheduler.cancel(ticket, InterruptedRunError("cancelled"))
+    client.scheduler.submit(ticket)
+    assert isinstance(asked.outcome(), InterruptedRunError)
+    assert client.scheduler.waiting_job_tiles == 0
+    client.engine.open.set()
+    assert client.ask(1).outcome() is None  # the device's thread goes on
+
+
 def test_closing_finishes_what_is_in_the_network_and_refuses_the_rest(make: Make) -> None:
     client = make()
     first = client.ask(0)
