@@ -12,8 +12,7 @@ from pydantic import ValidationError
 from emboundary.service.commands import options
 from emboundary.service.errors import UsageError
 from emboundary.service.jobs.schemas import JobSubmission
-from emboundary.service.preparing.intensity import Intensity
-from emboundary.service.run.request import MapRequest, parse_extents, parse_voxel_size
+from emboundary.service.run.request import MapRequest, TypedRequest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,26 +50,8 @@ class MapOptions:
         Raises:
             UsageError: an option that is malformed or out of range.
         """
-        return MapRequest(
-            source=self.source,
-            target=self.target,
-            axes=self.axes,
-            voxel_size_nm=parse_voxel_size(self.voxel_size),
-            roi=self.roi,
-            tile=self.tile,
-            dtype=self.dtype,
-            intensity=None if self.intensity is None else Intensity.parse(self.intensity),
-            overwrite=self.overwrite,
-            chunk=parse_extents("chunk", self.chunk),
-            shard=parse_extents("shard", self.shard),
-            ome_zarr=self.ome_zarr,
-            pyramid=self.pyramid,
-            mask=self.mask,
-            fill=self.fill,
-            fill_missing=self.fill_missing,
-            clahe=self.clahe,
-            rescale=self.rescale,
-        )
+        typed = {field.name: getattr(self, field.name) for field in fields(TypedRequest)}
+        return TypedRequest(**typed).read()
 
     def submission(self, model: str | None, version: str | None) -> JobSubmission:
         """The same as a job, with INPUT and OUTPUT as they are called on the server.

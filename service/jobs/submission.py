@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,12 @@ from emboundary.service.errors import OutputError, UsageError
 from emboundary.service.jobs.following import told_fingerprint
 from emboundary.service.jobs.schemas import Job, JobSubmission
 from emboundary.service.jobs.store import JobStore
-from emboundary.service.preparing.intensity import Intensity
 from emboundary.service.progress import QuietReporter
 from emboundary.service.refusal import RequestError
 from emboundary.service.run.plan import Plan
 from emboundary.service.run.prediction import refuse_another_run
 from emboundary.service.run.predictor import LocalPredictor
-from emboundary.service.run.request import MapRequest, parse_extents, parse_voxel_size
+from emboundary.service.run.request import MapRequest, TypedRequest
 from emboundary.service.security.jail import Jail
 from emboundary.service.volumes.place import is_begun
 from emboundary.service.volumes.recognition import is_map
@@ -72,26 +71,9 @@ class Places:
                 "else is replaced: give another output",
                 reason="output",
             )
-        return MapRequest(
-            source=self.source,
-            target=self.target,
-            axes=submission.axes,
-            voxel_size_nm=parse_voxel_size(submission.voxel_size),
-            roi=submission.roi,
-            tile=submission.tile,
-            dtype=submission.dtype,
-            intensity=None if submission.intensity is None else Intensity.parse(submission.intensity),
-            overwrite=submission.overwrite,
-            chunk=parse_extents("chunk", submission.chunk),
-            shard=parse_extents("shard", submission.shard),
-            ome_zarr=submission.ome_zarr,
-            pyramid=submission.pyramid,
-            mask=self.mask,
-            fill=submission.fill,
-            fill_missing=submission.fill_missing,
-            clahe=submission.clahe,
-            rescale=submission.rescale,
-        )
+        elsewhere: dict[str, Any] = {"source": self.source, "target": self.target, "mask": self.mask}
+        typed = {f.name: getattr(submission, f.name) for f in fields(TypedRequest) if f.name not in elsewhere}
+        return TypedRequest(**elsewhere, **typed).read()
 
 
 def with_tile(submission: JobSubmission, largest: int) -> JobSubmission:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -12,13 +11,13 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import ValidationError
-from starlette.requests import ClientDisconnect
 
 from emboundary.service.jobs.manager import JobManager
 from emboundary.service.jobs.schemas import Job, JobList, JobQuery, JobSubmission
 from emboundary.service.problems import responses
 from emboundary.service.refusal import RequestError
 from emboundary.service.state import state_of
+from emboundary.service.visits.body import receive
 
 router = APIRouter(prefix="/v1/jobs")
 
@@ -66,22 +65,10 @@ async def submission(request: Request) -> JobSubmission:
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media != "application/json":
         raise RequestError(415, f"Content-Type is {media!r}; a job is submitted as application/json")
-    body = bytearray()
     timeout_s = state_of(request).settings.body_timeout_s
+    body = await receive(request, _BODY_BYTES, timeout_s, f"at most {_BODY_BYTES} are accepted; a job needs far fewer")
     try:
-        async with asyncio.timeout(timeout_s):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > _BODY_BYTES:
-                    raise RequestError(413, f"the body has more than {_BODY_BYTES} bytes; a job needs far fewer")
-    except TimeoutError:
-        raise RequestError(
-            408, f"{len(body)} bytes of the body arrived within {timeout_s:g} s, and it was not complete", reason="slow"
-        ) from None
-    except ClientDisconnect:
-        raise RequestError(400, f"the connection closed after {len(body)} bytes of the body; send it whole") from None
-    try:
-        return JobSubmission.model_validate_json(bytes(body))
+        return JobSubmission.model_validate_json(body)
     except ValidationError as error:
         raise RequestValidationError([{**e, "loc": ("body", *e["loc"])} for e in error.errors()]) from error
 

@@ -71,6 +71,64 @@ class MapRequest:
             raise UsageError(f"OUTPUT {self.target} is INPUT, or holds it; give another OUTPUT")
 
 
+@dataclass(frozen=True, kw_only=True)
+class TypedRequest:
+    """A ``MapRequest`` as people type it, on the command line or in the JSON of a job: the same names, and texts.
+
+    Attributes:
+        voxel_size: ``Z,Y,X`` in nm.
+        intensity: ``MEAN,STD`` in voxel values.
+        chunk: ``Z,Y,X`` in voxels.
+        shard: ``Z,Y,X`` in voxels.
+    """
+
+    source: str
+    target: Path
+    roi: str | None
+    tile: int | None
+    dtype: Dtype
+    intensity: str | None
+    axes: str | None
+    voxel_size: str | None
+    chunk: str | None
+    shard: str | None
+    ome_zarr: OmeZarr
+    pyramid: bool
+    mask: str | None
+    fill: float | None
+    fill_missing: float | None
+    clahe: bool
+    rescale: bool
+    overwrite: bool
+
+    def read(self) -> MapRequest:
+        """The request.
+
+        Raises:
+            UsageError: an option that is malformed or out of range.
+        """
+        return MapRequest(
+            source=self.source,
+            target=self.target,
+            axes=self.axes,
+            voxel_size_nm=parse_voxel_size(self.voxel_size),
+            roi=self.roi,
+            tile=self.tile,
+            dtype=self.dtype,
+            intensity=None if self.intensity is None else Intensity.parse(self.intensity),
+            overwrite=self.overwrite,
+            chunk=parse_extents("chunk", self.chunk),
+            shard=parse_extents("shard", self.shard),
+            ome_zarr=self.ome_zarr,
+            pyramid=self.pyramid,
+            mask=self.mask,
+            fill=self.fill,
+            fill_missing=self.fill_missing,
+            clahe=self.clahe,
+            rescale=self.rescale,
+        )
+
+
 def parse_extents(name: str, text: str | None) -> Triple | None:
     """Read ``Z,Y,X`` in voxels.
 

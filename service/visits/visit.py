@@ -19,7 +19,6 @@ from typing import Any, TypeVar
 import numpy as np
 from fastapi import Request
 from numpy.typing import NDArray
-from starlette.requests import ClientDisconnect
 
 from emboundary.service.batching.asynchronous import submit
 from emboundary.service.batching.errors import ExpiredError, OverloadedError, StoppedError, TooLongError
@@ -30,6 +29,7 @@ from emboundary.service.memory import Share
 from emboundary.service.probabilities import Dtype
 from emboundary.service.refusal import RequestError
 from emboundary.service.state import ServiceState, state_of
+from emboundary.service.visits.body import receive
 from emboundary.service.visits.question import Question
 from emboundary.service.visits.reply import Reply
 
@@ -37,6 +37,9 @@ T = TypeVar("T")
 Q = TypeVar("Q", bound=Question)
 
 _RETRY = {"Retry-After": "1"}
+_SMALLER = (
+    "send it in smaller pieces, as `emboundary client predict` does, or submit the volume as a job (POST /v1/jobs)"
+)
 
 
 class Visit:
@@ -83,32 +86,12 @@ class Visit:
         Raises:
             RequestError: 413, 408, 429 where the memory for all requests is used up, or 400 for one cut short.
         """
-        limit, timeout_s = self._state.settings.max_body_bytes, self._state.settings.body_timeout_s
-        promised = self._request.headers.get("content-length", "")
-        if promised.isdecimal() and int(promised) > limit:
-            raise _too_large(f"{promised} bytes", limit)
-        body = bytearray()
-        try:
-            async with asyncio.timeout(timeout_s):
-                async for chunk in self._request.stream():
-                    if len(body) + len(chunk) > limit:
-                        raise _too_large(f"more than {limit} bytes", limit)
-                    self._share.take(len(chunk))
-                    body += chunk
-        except TimeoutError:
-            raise RequestError(
-                408,
-                f"{len(body)} bytes of the body arrived within {timeout_s:g} s, and it was not complete; send less at "
-                "a time, or over a faster connection",
-                headers={"Connection": "close"},
-                reason="slow_body",
-            ) from None
-        except ClientDisconnect:
-            raise RequestError(
-                400, f"the connection closed after {len(body)} bytes of the body; send it whole", reason="disconnected"
-            ) from None
+        settings = self._state.settings
+        limit = settings.max_body_bytes
+        rule = f"at most {limit} are accepted (GET /v1/models): {_SMALLER}"
+        body = await receive(self._request, limit, settings.body_timeout_s, rule, self._share.take)
         self._come = self._stack.enter_context(self._state.scheduler.coming())
-        return bytes(body)
+        return body
 
     async def read(self, function: Callable[[], Q]) -> Q:
         """Decode the body in a thread.
@@ -216,13 +199,3 @@ def _refusal(error: Exception) -> RequestError:
     if isinstance(error, ExpiredError):
         return RequestError(504, str(error), reason="deadline")
     return RequestError(503, str(error), headers=_RETRY, reason="draining")
-
-
-def _too_large(received: str, limit: int) -> RequestError:
-    return RequestError(
-        413,
-        f"the body has {received}; at most {limit} are accepted (GET /v1/models): send it in smaller pieces, as "
-        "`emboundary client predict` does, or submit the volume as a job (POST /v1/jobs)",
-        # The connection stays open: a client that sends on before it looks for an answer would find it reset.
-        reason="body_too_large",
-    )

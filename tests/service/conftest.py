@@ -58,6 +58,21 @@ def url(settings: Settings, running: Callable[[FastAPI], AbstractContextManager[
         yield address
 
 
+@pytest.fixture(scope="session")
+def serving_jobs(
+    settings: Settings,
+    running: Callable[[FastAPI], AbstractContextManager[str]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[Path], AbstractContextManager[str]]:
+    """Like ``running``, for a service that runs jobs in a folder."""
+
+    def serve(data: Path) -> AbstractContextManager[str]:
+        places = {"data_roots": (data,), "state_dir": tmp_path_factory.mktemp("state")}
+        return running(create_app(settings.model_copy(update=places)))
+
+    return serve
+
+
 class _Files(SimpleHTTPRequestHandler):
     """Hands out files, or one range of bytes of them, as every object store does; without a log."""
 

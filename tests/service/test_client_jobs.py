@@ -39,14 +39,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def url(
-    settings: Settings,
-    running: Callable[[FastAPI], AbstractContextManager[str]],
-    data: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[str]:
-    state = tmp_path_factory.mktemp("state")
-    with running(create_app(settings.model_copy(update={"data_roots": (data,), "state_dir": state}))) as address:
+def url(serving_jobs: Callable[[Path], AbstractContextManager[str]], data: Path) -> Iterator[str]:
+    with serving_jobs(data) as address:
         yield address
 
 
