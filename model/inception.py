@@ -267,13 +267,20 @@ class Segmenter(nn.Module):
         self.logit = InvariantLogit(group, mixed, mean=spec.last == "max-mean" and group.order > 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.joined(*self.decoded(x))
+
+    def decoded(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What the decoder joins, all at full resolution: the maps of Inception A, B and C, and the stem's skip."""
         trunk, skip = self.stem(x)
         a = self.inception_a(F.max_pool2d(trunk, 2))
         b = self.inception_b(self.reduction_a(a))
         c = self.inception_c(self.reduction_b(b))
+        return self.up_a(a), self.up_b(b), self.up_c(c), skip
+
+    def joined(self, *maps: Tensor) -> Tensor:
+        """The logit of what ``decoded`` gives."""
         # skip comes last: it may be a trivial field, and those stand behind the regular ones
-        joined = torch.cat([self.up_a(a), self.up_b(b), self.up_c(c), skip], dim=1)
-        logit: Tensor = self.logit(self.mix(self.join(joined)))
+        logit: Tensor = self.logit(self.mix(self.join(torch.cat(maps, dim=1))))
         return logit
 
 
