@@ -78,7 +78,9 @@ class ModelDescription(_Strict):
 
     Attributes:
         receptive_field_radius: furthest input voxel, in each direction, that an output voxel can depend on.
-        halo: that radius rounded up to a multiple of the stride.
+        halo: that radius rounded up to a multiple of the stride.  In z it is the context: a model that is given c
+            neighbouring sections on each side has radius c and halo c in z, stride 1, and 2 c + 1 input channels,
+            sections z - c to z + c in this order; sections outside the volume are reflected as rows and columns are.
         border: what stands outside the volume: ``reflect`` (at the outermost voxel centres).
         outputs: the named output channels, in order.
         precisions: for each precision on offer, the largest difference in probability from float32 in torch.
@@ -126,3 +128,8 @@ class ModelDescription(_Strict):
     def footprint(self) -> Footprint:
         """Halo and stride as the tiler wants them."""
         return Footprint(self.halo, self.stride)
+
+    @property
+    def context(self) -> int:
+        """Neighbouring sections on each side that stand in the input's channels; 0: each section by itself."""
+        return self.footprint.context

@@ -46,7 +46,7 @@ from emboundary.model.weights import save_segmenter
 
 OPSET = 20
 TOLERANCE = 1e-5
-_TRACED = (2, 1, 3 * STRIDE, 5 * STRIDE)
+_TRACED = (3 * STRIDE, 5 * STRIDE)
 WEIGHTS_FILE = "weights.safetensors"
 CARD_FILE = "CARD.md"
 
@@ -73,14 +73,15 @@ class _Probability(nn.Module):
 
 
 def build_onnx(net: Segmenter) -> onnx.ModelProto:
-    """Write a segmenter as a plain ONNX graph: ``image`` (n, 1, y, x) -> ``probability`` (n, 1, y, x).
+    """Write a segmenter as a plain ONNX graph: ``image`` (n, c, y, x) -> ``probability`` (n, 1, y, x).
 
-    n, y and x are dynamic, y and x multiples of the stride.
+    The c channels are the section that is mapped amid its neighbours, ``net.spec.channels``.  n, y and x are
+    dynamic, y and x multiples of the stride.
 
     Raises:
         ExportError: the graph holds operators other than those of a plain CNN.
     """
-    model = _trace(_Probability(expand_and_fold(copy.deepcopy(net).cpu().float())))
+    model = _trace(_Probability(expand_and_fold(copy.deepcopy(net).cpu().float())), net.spec.channels)
     lower(model.graph)
     Sequential(RemoveUnusedNodesPass(), ClearMetadataAndDocStringPass(), NameFixPass(), CheckerPass())(model)
     foreign = {node.op_type for node in model.graph} - PLAIN_OPERATORS
@@ -91,12 +92,12 @@ def build_onnx(net: Segmenter) -> onnx.ModelProto:
     return ir.to_proto(model)
 
 
-def _trace(net: nn.Module) -> ir.Model:
+def _trace(net: nn.Module, channels: int) -> ir.Model:
     """Record the graph at one size; none of ``PLAIN_OPERATORS`` holds a size, so that it serves all of them."""
     with _quiet_exporter():
         program = torch.onnx.export(
             net,
-            (torch.zeros(*_TRACED),),
+            (torch.zeros(2, channels, *_TRACED),),
             dynamo=True,
             opset_version=OPSET,
             input_names=["image"],
@@ -143,7 +144,7 @@ def export_model(
         output=TensorDescription(name="probability"),
         opset=OPSET,
         trained_voxel_sizes_nm=tuple(voxel_sizes_nm),
-        receptive_field_radius=(0, field.radius, field.radius),
+        receptive_field_radius=(field.context, field.radius, field.radius),
         halo=field.footprint.halo,
         stride=field.footprint.stride,
         symmetry=Symmetry(group="D4" if net.spec.group == D4 else "C1", error=parity.symmetry_error),
@@ -152,7 +153,7 @@ def export_model(
         weights_licence=weights_licence,
         validation=tuple(validation),
         parameters=count_parameters(net),
-        flops_per_pixel=flops_per_pixel(expand_and_fold(net), field.stride),
+        flops_per_pixel=flops_per_pixel(expand_and_fold(net), field.stride, net.spec.channels),
         sha256=None,
     )
     onnx.helper.set_model_props(model, {METADATA_KEY: description.model_dump_json()})
@@ -190,7 +191,7 @@ def _name_extents(graph: ir.Graph) -> None:
         if value.shape is not None:
             _, channels, height, width = (int(str(extent)) for extent in value.shape)
             parts = [
-                (axis, whole // here) for axis, whole, here in zip("yx", _TRACED[2:], (height, width), strict=True)
+                (axis, whole // here) for axis, whole, here in zip("yx", _TRACED, (height, width), strict=True)
             ]
             value.shape = ir.Shape(["n", channels, *(axis if part == 1 else f"{axis}/{part}" for axis, part in parts)])
 

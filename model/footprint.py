@@ -44,10 +44,12 @@ class ReceptiveField:
         stride: the graph commutes with shifts by its multiples.
         phases: for (y, x), for each place p = 0..stride-1 in the stride, the range of image pixels behind the
             output pixel p, counted from the image's origin as if it had no border.
+        context: neighbouring sections on each side; the image's channels are 2 context + 1.
     """
 
     stride: int
     phases: tuple[tuple[Interval, ...], tuple[Interval, ...]]
+    context: int = 0
 
     @property
     def radius(self) -> int:
@@ -61,20 +63,26 @@ class ReceptiveField:
 
     @property
     def footprint(self) -> Footprint:
-        """Halo and stride as (z, y, x) for the tiler; sections are seen one by one."""
-        return Footprint((0, self.halo, self.halo), (1, self.stride, self.stride))
+        """Halo and stride as (z, y, x) for the tiler; sections are mapped one by one, each amid its neighbours."""
+        return Footprint((self.context, self.halo, self.halo), (1, self.stride, self.stride))
 
 
 def receptive_field(model: onnx.ModelProto) -> ReceptiveField:
     """Find the stride and the receptive field of a graph with one image input and one output of the same size.
 
     Raises:
-        ValueError: a layer whose reach is not known here, or an output that is not of the image's size.
+        ValueError: a layer whose reach is not known here, an output that is not of the image's size, or an image
+            with an even number of channels, among which no section is the middle one.
     """
     graph = model.graph
+    channels = graph.input[0].type.tensor_type.shape.dim[1].dim_value or 1
+    if channels % 2 == 0:
+        raise ValueError(
+            f"the image has {channels} channels; a section amid c neighbours on each side has 2 c + 1, an odd number"
+        )
     stride = _stride(graph)
     y, x = (tuple(_seen(graph, axis, pixel) for pixel in range(stride)) for axis in (0, 1))
-    return ReceptiveField(stride, (y, x))
+    return ReceptiveField(stride, (y, x), channels // 2)
 
 
 def count_parameters(net: nn.Module) -> int:
@@ -82,14 +90,19 @@ def count_parameters(net: nn.Module) -> int:
     return sum(p.numel() for p in net.parameters())
 
 
-def flops_per_pixel(plain: nn.Module, stride: int) -> float:
-    """Multiplications and additions of all convolutions of an expanded network, per pixel of the image.
+def flops_per_pixel(plain: nn.Module, stride: int, channels: int = 1) -> float:
+    """Multiplications and additions of all convolutions of an expanded network, per pixel of the map.
 
     Bias, pooling, maxout and activations are left out.
+
+    Args:
+        plain: the network.
+        stride: whole multiples of it are its images' sides.
+        channels: of its images: 1, or the sections of its context and the one that is mapped.
     """
     side = 8 * stride
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        plain(torch.zeros(1, 1, side, side))
+        plain(torch.zeros(1, channels, side, side))
     return float(counter.get_total_flops() / side**2)
 
 

@@ -78,7 +78,8 @@ class Footprint:
     """What a network needs around a pixel, (z, y, x), in voxels.
 
     Attributes:
-        halo: receptive field radius rounded up to a multiple of the stride; 0 in z today.
+        halo: receptive field radius rounded up to a multiple of the stride; in z the sections on each side that the
+            network is given as further channels of the image.
         stride: product of all strides; the network commutes with shifts by its multiples only.
 
     Raises:
@@ -94,6 +95,16 @@ class Footprint:
                 raise ValueError(
                     f"halo {self.halo} with stride {self.stride}: every halo must be a multiple >= 0 of its stride >= 1"
                 )
+
+    @property
+    def context(self) -> int:
+        """Neighbouring sections on each side of the one that is mapped: the halo in z."""
+        return self.halo[0]
+
+    @property
+    def channels(self) -> int:
+        """Channels of the network's images: the section that is mapped amid its neighbours."""
+        return 2 * self.context + 1
 
     def read_box(self, write: Box) -> Box:
         """The aligned box that must be read so that ``write`` comes out exact; may leave the volume."""
@@ -189,6 +200,33 @@ def read_reflected(volume: Readable, box: Box) -> NDArray[np.generic]:
         return data
     iz, iy, ix = (i - lo for lo, i in zip(low, index, strict=True))
     return data[np.ix_(iz, iy, ix)]
+
+
+def neighbours(sections: NDArray[Any], context: int) -> NDArray[Any]:
+    """Sections amid their neighbours, as the channels of one image each.
+
+    ``neighbours(s, c)[i, k] = s[i + k]``: channel k of image i is section z - c + k, where z is the i-th section
+    behind the first c.  The channels are trivial fields: rotations and flips act on each by itself.
+
+    Args:
+        sections: (n + 2 c, y, x), normally of a ``Footprint.read_box``, so that c of them stand on either side.
+        context: c.
+
+    Returns:
+        A view (n, 2 c + 1, y, x).
+
+    Raises:
+        ValueError: a context below 0, or fewer than 2 c + 1 sections.
+    """
+    if context < 0 or len(sections) < 2 * context + 1:
+        raise ValueError(
+            f"{len(sections)} sections with context {context}: a section and its neighbours are 2 context + 1, and "
+            "context is at least 0"
+        )
+    if context == 0:
+        return sections[:, None]
+    windows = np.lib.stride_tricks.sliding_window_view(sections, 2 * context + 1, axis=0)  # (n, y, x, 2 c + 1)
+    return np.moveaxis(windows, -1, 1)
 
 
 def round_up(value: int, multiple: int) -> int:

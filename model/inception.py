@@ -1,6 +1,6 @@
 """The Inception-style segmenter: one definition, the symmetry an argument.
 
-    image (1 channel)
+    image (1 channel, or the section amid its neighbours, 2 context + 1)
       |
     Stem         two 3x3 convolutions, full resolution ------------------ skip ----+
       | 2x2 max pooling                                                            |
@@ -63,9 +63,12 @@ class SegmenterSpec:
         mix: width of the 1x1 layer before the maximum over the group.
         last: what ``d4``'s logit is a linear map of: ``max``, the maxima over the group, or ``max-mean``, those and
             the means, through which the gradient reaches every orientation.
+        context: neighbouring sections on each side; the image has 2 context + 1 channels, sections z - context to
+            z + context in this order, and the logit is that of section z.  Rotations and flips turn every section
+            alike, so the channels are trivial fields and the symmetry stays exact.
 
     Raises:
-        ValueError: a width that is not a positive multiple of 8, or fewer than one block.
+        ValueError: a width that is not a positive multiple of 8, fewer than one block, or a context below 0.
     """
 
     symmetry: Symmetry = "plain"
@@ -80,6 +83,7 @@ class SegmenterSpec:
     head: int = 32
     mix: int = 32
     last: Last = "max"
+    context: int = 0
 
     def __post_init__(self) -> None:
         for name in ("stem", "a", "b", "c", "decoder", "head", "mix"):
@@ -88,11 +92,18 @@ class SegmenterSpec:
                 raise ValueError(f"{name} is {width}; a width must be a positive multiple of 8, the order of D4")
         if min(self.blocks) < 1:
             raise ValueError(f"blocks is {self.blocks}; each of Inception A, B and C needs at least one block")
+        if self.context < 0:
+            raise ValueError(f"context is {self.context}; it must be 0 (one section) or a number of neighbours above 0")
 
     @property
     def group(self) -> Group:
         """The group that the trunk's layers are equivariant to."""
         return D4 if self.symmetry == "d4" else C1
+
+    @property
+    def channels(self) -> int:
+        """Channels of the image: the section that is mapped amid its neighbours."""
+        return 2 * self.context + 1
 
     def with_symmetry(self, symmetry: Symmetry) -> SegmenterSpec:
         """The same shape with another symmetry."""
@@ -125,12 +136,12 @@ class Stem(nn.Module):
 
     def __init__(self, spec: SegmenterSpec) -> None:
         super().__init__()
-        group, image = spec.group, Fields(trivial=1)
+        group, image = spec.group, Fields(trivial=spec.channels)
         width = spec.stem // group.order
         maxout = spec.maxout if spec.symmetry == "d4" else "none"
         self.maxout, self.order = maxout, group.order
         if spec.symmetry == "paper":
-            self.first = _orbit_unit(KernelOrbitConv2d(1, width, 3, rotations(spec.angles, 3)), width)
+            self.first = _orbit_unit(KernelOrbitConv2d(spec.channels, width, 3, rotations(spec.angles, 3)), width)
             self.second = _orbit_unit(KernelOrbitConv2d(width, width, 3, flips(3)), width)
         else:
             # The maximum over the 8 elements leaves invariant maps; as many as the ordinary stem has channels.
@@ -237,7 +248,8 @@ class InvariantLogit(nn.Module):
 class Segmenter(nn.Module):
     """Boundary logits of normalised images.
 
-    Shapes: (N, 1, H, W) -> (N, 1, H, W), H and W multiples of 8; the probability is ``sigmoid(logit)``.
+    Shapes: (N, 2 context + 1, H, W) -> (N, 1, H, W), H and W multiples of 8; the probability is
+    ``sigmoid(logit)``, that of the section in the middle channel.
 
     For ``d4`` the logit is invariant: ``f(g x) = g f(x)`` for all 8 elements, exactly.  The last step is the
     maximum over the group of ``head`` features, then one linear map of what is left.

@@ -44,7 +44,7 @@ def measure_parity(net: Segmenter, model: bytes, *, seed: int = 0) -> Parity:
     rng = np.random.default_rng(seed)
     from_torch = from_symmetry = 0.0
     for batch, height, width in PROBES:
-        image = rng.standard_normal((batch, 1, height * STRIDE, width * STRIDE), dtype=np.float32)
+        image = rng.standard_normal((batch, net.spec.channels, height * STRIDE, width * STRIDE), dtype=np.float32)
         upright = _run(session, image)
         for element in D4.elements:
             turned = np.ascontiguousarray(act(element, image))

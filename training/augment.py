@@ -1,4 +1,4 @@
-"""Random changes of a crop that leave its meaning: rotations and flips, contrast, brightness, noise."""
+"""Random changes of a crop that leave its meaning, from the section that it lies in."""
 
 from __future__ import annotations
 
@@ -7,22 +7,43 @@ from numpy.typing import NDArray
 
 from emboundary.model.groups import act
 from emboundary.training.config import AugmentConfig
+from emboundary.training.intensities import change_intensities
+from emboundary.training.warping import draw_warp
+
+Image = NDArray[np.float32]
 
 
-def augment(
-    image: NDArray[np.float32], target: NDArray[np.float32], config: AugmentConfig, rng: np.random.Generator
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Change one crop and its target, both (y, x); new contiguous arrays.
+def augmented_crop(
+    sections: Image,
+    target: NDArray[np.bool_],
+    corner: tuple[int, int],
+    side: int,
+    config: AugmentConfig,
+    seed: tuple[int, ...],
+) -> tuple[Image, Image]:
+    """Cut a crop out of a section and its neighbours, and change it.
 
-    All random numbers are drawn whether they are used or not, so that one switch does not change the others.
+    Each kind of change draws from a stream of its own, so that switching one on or off leaves the others as they are.
+
+    Args:
+        sections: the section and its neighbours (c, y, x), the section itself in the middle.
+        target: of the section, True = boundary, (y, x).
+        corner: first pixel (y, x) of the crop.
+        side: of the crop, in pixels.
+        config: what may change.
+        seed: of every change.
+
+    Returns:
+        The image (c, side, side) and its target (side, side), 0 or 1; new contiguous float32 arrays.
     """
-    element = int(rng.integers(8))
-    gain = np.exp(rng.uniform(-1, 1) * config.contrast)
-    shift = rng.uniform(-1, 1) * config.brightness
-    sigma = rng.uniform(0, 1) * config.noise
+    turns, places, shades = (np.random.default_rng([*seed, kind]) for kind in range(3))
+    warp = draw_warp(corner, side, config, places)
+    if warp is None:
+        window = tuple(slice(first, first + side) for first in corner)
+        image, truth = sections[:, *window], target[window].astype(np.float32)
+    else:
+        image, truth = np.stack([warp.image(section) for section in sections]), warp.target(target)
     if config.symmetry:
-        image, target = act(element, image), act(element, target)
-    changed = image * np.float32(gain) + np.float32(shift)
-    if config.noise:
-        changed = changed + np.float32(sigma) * rng.standard_normal(changed.shape, dtype=np.float32)
-    return np.ascontiguousarray(changed), np.ascontiguousarray(target)
+        element = int(turns.integers(8))
+        image, truth = act(element, image), act(element, truth)
+    return change_intensities(image, config, shades), np.ascontiguousarray(truth)

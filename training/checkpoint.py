@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from emboundary.model.inception import Segmenter
 from emboundary.service.errors import EmboundaryError, first_line
+from emboundary.training.state import TrainState
 from emboundary.training.storing import storing
 
-_PARTS = ("config", "network", "average", "optimiser", "step", "losses")
+_PARTS = ("config", "supervised", "average", "optimiser", "step", "losses")
 
 
 class CheckpointError(EmboundaryError):
     """A checkpoint that is damaged or belongs to another configuration."""
-
-
-@dataclass
-class TrainState:
-    """Everything a run carries from one step to the next; batches depend on (seed, step) alone."""
-
-    network: Segmenter
-    average: Segmenter
-    optimiser: torch.optim.Optimizer
-    step: int
-    losses: list[float]
 
 
 def save_checkpoint(path: Path, state: TrainState, config_json: str) -> None:
@@ -40,7 +28,7 @@ def save_checkpoint(path: Path, state: TrainState, config_json: str) -> None:
         torch.save(
             {
                 "config": config_json,
-                "network": state.network.state_dict(),
+                "supervised": state.supervised.state_dict(),
                 "average": state.average.state_dict(),
                 "optimiser": state.optimiser.state_dict(),
                 "step": state.step,
@@ -58,7 +46,7 @@ def load_checkpoint(path: Path, state: TrainState, config_json: str) -> None:
     """
     try:
         stored = torch.load(path, weights_only=True, map_location="cpu")
-        config, network, average, optimiser, step, losses = (stored[part] for part in _PARTS)
+        config, supervised, average, optimiser, step, losses = (stored[part] for part in _PARTS)
     except Exception as error:  # torch raises half a dozen unrelated types for a damaged file
         reason = first_line(error)
         raise CheckpointError(f"{path} cannot be read as a checkpoint: {reason}; delete it to start over") from error
@@ -66,7 +54,7 @@ def load_checkpoint(path: Path, state: TrainState, config_json: str) -> None:
         raise CheckpointError(
             f"{path} was written under another configuration; give another output folder, or delete it to start over"
         )
-    state.network.load_state_dict(network)
+    state.supervised.load_state_dict(supervised)
     state.average.load_state_dict(average)
     state.optimiser.load_state_dict(optimiser)
     state.step, state.losses = step, losses

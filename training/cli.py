@@ -10,7 +10,12 @@ import typer
 
 from emboundary.service import console
 from emboundary.service.engine import Device
-from emboundary.training import commands
+from emboundary.training.commands import compare as compare_command
+from emboundary.training.commands import evaluate as evaluate_command
+from emboundary.training.commands import experiment as experiment_command
+from emboundary.training.commands import export as export_command
+from emboundary.training.commands import fit as fit_command
+from emboundary.training.commands.shared import parse_sections
 
 NAME = "emboundary-train"
 
@@ -47,7 +52,7 @@ def fit(
     threads: Threads = None,
 ) -> None:
     """Train one network."""
-    commands.fit(config, data, out, device=device, threads=threads)
+    fit_command.fit(config, data, out, device=device, threads=threads)
 
 
 def export(
@@ -59,7 +64,7 @@ def export(
     version: Annotated[int, typer.Option(min=1, help="Version of the model.")] = 1,
 ) -> None:
     """Turn a finished run into an ONNX model with its description, scored on held-out sections."""
-    commands.export(run, to, summary=summary, data=data, sections=commands.parse_sections(sections), version=version)
+    export_command.export(run, to, summary=summary, data=data, sections=parse_sections(sections), version=version)
 
 
 def evaluate(
@@ -70,7 +75,7 @@ def evaluate(
     tta: Annotated[bool, typer.Option(help="8x test-time augmentation.")] = False,
 ) -> None:
     """Score one model on held-out sections; one JSON object on stdout."""
-    commands.evaluate(model, data, config, commands.parse_sections(sections), tta=tta)
+    evaluate_command.evaluate(model, data, config, parse_sections(sections), tta=tta)
 
 
 def compare(
@@ -82,7 +87,7 @@ def compare(
     device: DeviceChoice = "auto",
 ) -> None:
     """Compare the bundled models and the baselines with 8x test-time augmentation in one run."""
-    commands.compare(data, config, out, sections=commands.parse_sections(sections), rounds=rounds, device=device)
+    compare_command.compare(data, config, out, sections=parse_sections(sections), rounds=rounds, device=device)
 
 
 def experiment(
@@ -94,4 +99,4 @@ def experiment(
     threads: Threads = None,
 ) -> None:
     """Train and score the variants of an experiment, and write down what was measured."""
-    commands.experiment(file, data, runs, out, device=device, threads=threads)
+    experiment_command.experiment(file, data, runs, out, device=device, threads=threads)

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from emboundary.service.errors import EmboundaryError, InputError
 from emboundary.service.volumes import open_volume
-from emboundary.training.augment import augment
+from emboundary.training.augment import augmented_crop
+from emboundary.training.boundaries import boundaries_of
 from emboundary.training.config import AugmentConfig, DataConfig, SamplingConfig
 
 
@@ -31,7 +32,8 @@ class LabelledVolume:
         name: as in the configuration.
         raw: normalised intensities (value - mean) / std, float32, axes (z, y, x).
         target: True = boundary, same shape.
-        mean, std: of the raw voxels of these sections.
+        mean, std: of the whole volume's raw voxels.
+        share: of the crops that training draws, in relation to the other volumes' shares.
     """
 
     name: str
@@ -39,6 +41,7 @@ class LabelledVolume:
     target: NDArray[np.bool_]
     mean: float
     std: float
+    share: float = 1.0
 
 
 def load_volume(root: Path, config: DataConfig, sections: tuple[int, int] | None = None) -> LabelledVolume:
@@ -53,22 +56,25 @@ def load_volume(root: Path, config: DataConfig, sections: tuple[int, int] | None
 
     Raises:
         DataError: a file that is missing or no volume, shapes that differ, sections outside the volume, a raw
-            volume that is constant, a membrane map without both classes.
+            volume that is constant, labels that are no integers, a target without both classes.
     """
-    raw, membranes = (_read(root, name) for name in (config.raw, config.membranes))
-    if raw.shape != membranes.shape:
-        raise DataError(f"{config.raw} has shape {raw.shape}, {config.membranes} {membranes.shape}; they must agree")
+    raw, truth = (_read(root, name) for name in (config.raw, config.target))
+    if raw.shape != truth.shape:
+        raise DataError(f"{config.raw} has shape {raw.shape}, {config.target} {truth.shape}; they must agree")
     first, stop = sections or config.sections
     if not 0 <= first < stop <= raw.shape[0]:
         raise DataError(f"sections {first}:{stop} are not all in {config.name}; they must be within 0:{raw.shape[0]}")
-    target = membranes[first:stop] > 0
+    try:
+        target = truth[first:stop] > 0 if config.labels is None else boundaries_of(truth[first:stop])
+    except ValueError as error:
+        raise DataError(f"{config.target}: {error}") from error
     if not 0 < target.mean() < 1:
-        raise DataError(f"{config.membranes}, sections {first}:{stop}: every pixel is of one class; both must occur")
+        raise DataError(f"{config.target}, sections {first}:{stop}: every pixel is of one class; both must occur")
     mean, std = float(raw.mean(dtype=np.float64)), float(raw.std(dtype=np.float64))
     if not std:
         raise DataError(f"{config.raw} is constant: every voxel is {mean:g}; there is nothing to learn from")
     normalised = (raw[first:stop].astype(np.float32) - np.float32(mean)) / np.float32(std)
-    return LabelledVolume(config.name, normalised, target, mean, std)
+    return LabelledVolume(config.name, normalised, target, mean, std, config.share)
 
 
 def _read(root: Path, name: str) -> NDArray[Any]:
@@ -84,7 +90,7 @@ def _read(root: Path, name: str) -> NDArray[Any]:
 
 @dataclass(frozen=True)
 class Batch:
-    """Crops and targets: both (N, 1, crop, crop), float32."""
+    """Crops (N, 2 context + 1, crop, crop) and targets (N, 1, crop, crop), float32."""
 
     image: NDArray[np.float32]
     target: NDArray[np.float32]
@@ -92,7 +98,11 @@ class Batch:
 
 @dataclass(frozen=True)
 class CropSampler:
-    """Random augmented crops; volumes are drawn by their share of all sections.
+    """Random augmented crops; each volume gives its share of them, whatever its size.
+
+    Attributes:
+        context: neighbouring sections on each side that a crop brings as channels; at the ends of a volume's
+            training sections they are reflected about the last one's centre, as inference does at the volume's.
 
     Raises:
         DataError: a crop larger than a section.
@@ -102,6 +112,7 @@ class CropSampler:
     sampling: SamplingConfig
     augmentation: AugmentConfig
     seed: int
+    context: int = 0
 
     def __post_init__(self) -> None:
         for volume in self.volumes:
@@ -115,17 +126,22 @@ class CropSampler:
         """The batch of one step."""
         # Places and changes are drawn from separate streams, so that switching an augmentation off leaves
         # the places as they are.
-        places = np.random.default_rng([self.seed, step, 0])
-        changes = np.random.default_rng([self.seed, step, 1])
-        crops = [self._crop(places, changes) for _ in range(self.sampling.batch)]
-        return Batch(np.stack([c[0] for c in crops])[:, None], np.stack([c[1] for c in crops])[:, None])
+        places = np.random.default_rng([self.seed, step])
+        crops = [self._crop(places, (self.seed, step, place)) for place in range(self.sampling.batch)]
+        return Batch(np.stack([image for image, _ in crops]), np.stack([target for _, target in crops])[:, None])
 
     def _crop(
-        self, places: np.random.Generator, changes: np.random.Generator
+        self, places: np.random.Generator, seed: tuple[int, ...]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        sections = np.array([v.raw.shape[0] for v in self.volumes])
-        volume = self.volumes[int(places.choice(len(self.volumes), p=sections / sections.sum()))]
+        shares = np.array([volume.share for volume in self.volumes])
+        volume = self.volumes[int(places.choice(len(self.volumes), p=shares / shares.sum()))]
         side = self.sampling.crop
         z, y, x = (int(places.integers(n)) for n in np.array(volume.raw.shape) - (0, side - 1, side - 1))
-        window = (z, slice(y, y + side), slice(x, x + side))
-        return augment(volume.raw[window], volume.target[window].astype(np.float32), self.augmentation, changes)
+        sections = volume.raw[_reflected(z, self.context, volume.raw.shape[0])]
+        return augmented_crop(sections, volume.target[z], (y, x), side, self.augmentation, seed)
+
+
+def _reflected(z: int, context: int, depth: int) -> list[int]:
+    """Sections ``z - context`` to ``z + context``, reflected at the centres of the first and the last of ``depth``."""
+    period = max(1, 2 * (depth - 1))
+    return [min(k % period, -k % period) for k in range(z - context, z + context + 1)]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from emboundary.model import scores
+from emboundary.model.export import build_onnx
+from emboundary.model.folding import expand_and_fold
+from emboundary.model.footprint import receptive_field
 from emboundary.model.geometry import Footprint
 from emboundary.model.groups import D4, act, inverse_element
+from emboundary.model.inception import Segmenter, SegmenterSpec
 from emboundary.service.engine import Engine
 from emboundary.service.preparing.intensity import Intensity
 from emboundary.service.run.inference import predict_array
@@ -124,3 +129,17 @@ def equivariance_error(engine: Engine, section: NDArray[Any], *, tta: bool = Fal
         turned = predict_array(engine, np.ascontiguousarray(act(element, section))[None], unit, tta=tta)
         errors.append(np.abs(act(inverse_element(element), turned) - upright).max())
     return float(max(errors))
+
+
+def score_network(network: Segmenter, volume: LabelledVolume, *, tta: bool) -> Scores:
+    """Scores of a trained network that is not exported yet, expanded and folded as the export will do it."""
+    engine = TorchEngine(expand_and_fold(network), _footprint(network.spec))
+    probability, _ = segment(engine, volume, tta=tta)
+    return score(volume.target, probability)
+
+
+@cache
+def _footprint(spec: SegmenterSpec) -> Footprint:
+    """Halo and stride of a network, whatever its weights; kept, because building its graph takes seconds."""
+    with torch.random.fork_rng(devices=[]):
+        return receptive_field(build_onnx(Segmenter(spec).eval())).footprint

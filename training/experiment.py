@@ -32,14 +32,14 @@ from emboundary.training.config import (
     validated,
 )
 
-Scalar = bool | int | float | str | list[int]
+Value = bool | int | float | str | list[int]
 
 
 class VariantConfig(Strict):
     """What one variant changes: dotted keys of the base configuration."""
 
     label: str
-    set: dict[str, Scalar]
+    set: dict[str, Value]
 
 
 class ExperimentConfig(Strict):
@@ -48,7 +48,7 @@ class ExperimentConfig(Strict):
     question: str
     base: str
     sections: Sections
-    set: Annotated[dict[str, Scalar], Field(default_factory=dict)]
+    set: Annotated[dict[str, Value], Field(default_factory=dict)]
     variant: Annotated[tuple[VariantConfig, ...], Field(strict=False, min_length=1)]
 
 
@@ -86,8 +86,9 @@ def load_experiment(path: Path) -> Experiment:
     variants = []
     for v in config.variant:
         origin = f"experiment {path}, variant {v.label!r}"
-        variant = Variant(v.label, parse_table(_vary(base, {**config.set, **v.set}, origin=origin), origin=origin))
-        refuse_seen(variant.config, config.sections, origin=origin)
+        table = varied(base, {**config.set, **v.set}, origin=origin)
+        variant = Variant(v.label, parse_table(table, origin=origin))
+        refuse_seen(variant.config, variant.config.data[0], config.sections, origin=origin)
         variants.append(variant)
     folder, uses = Counter(v.folder for v in variants).most_common(1)[0]
     if uses > 1:
@@ -97,17 +98,23 @@ def load_experiment(path: Path) -> Experiment:
     return Experiment(config.question, config.sections, tuple(variants))
 
 
-def _vary(base: dict[str, Any], changes: dict[str, Scalar], *, origin: str) -> dict[str, Any]:
-    """A copy of a table with some of its dotted keys set; numbers among them count the items of a list."""
+def varied(base: dict[str, Any], changes: dict[str, Value], *, origin: str) -> dict[str, Any]:
+    """A copy of a table with some of its dotted keys set; numbers among them count the items of a list.
+
+    The last table on the way may be missing: a table whose keys all have defaults need not be written down.
+
+    Raises:
+        ConfigError: a way through something that is no table, or an item that a list does not have.
+    """
     table = copy.deepcopy(base)
     for dotted, value in changes.items():
         *parents, key = dotted.split(".")
         inner: Any = table
         try:
             for parent in parents:
-                inner = inner[int(parent)] if isinstance(inner, list) else inner[parent]
+                inner = inner[int(parent)] if isinstance(inner, list) else inner.setdefault(parent, {})
             inner[key] = value
-        except (KeyError, IndexError, TypeError, ValueError):
+        except (AttributeError, IndexError, TypeError, ValueError):
             raise ConfigError(
                 f"{origin}: {dotted} leads nowhere in the base configuration; give a key of one of its tables"
             ) from None

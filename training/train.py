@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Callable
@@ -13,14 +12,18 @@ from statistics import fmean
 import torch
 from torch import Tensor, nn
 
-from emboundary.model.inception import Segmenter
 from emboundary.service.errors import EmboundaryError
-from emboundary.training.checkpoint import TrainState, load_checkpoint, save_checkpoint
+from emboundary.training.checkpoint import load_checkpoint, save_checkpoint
 from emboundary.training.config import OptimiserConfig, TrainConfig
 from emboundary.training.data import CropSampler, LabelledVolume
-from emboundary.training.losses import boundary_loss
+from emboundary.training.feeding import prefetched
+from emboundary.training.losses import total_loss
+from emboundary.training.state import TrainState, new_state
 
 CHECKPOINT = "checkpoint.pt"
+
+# Threads that draw crops: on a GPU enough to keep it fed; on a CPU one, since the network wants the cores.
+_WORKERS = {"cpu": 1, "cuda": 8}
 
 
 class DivergenceError(EmboundaryError):
@@ -35,25 +38,14 @@ class StepReport:
         step, steps: steps done, of how many.
         recent_loss: mean of the last 100 steps.
         steps_per_second: since this process began.
+        pixels_per_second: of crops, likewise: the throughput of the loop, its data included.
     """
 
     step: int
     steps: int
     recent_loss: float
     steps_per_second: float
-
-
-def new_state(config: TrainConfig, device: torch.device) -> TrainState:
-    """A fresh network, its average and its optimiser; the seed alone determines the weights."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        network = Segmenter(config.model.spec())
-    network = network.to(device).train()
-    average = copy.deepcopy(network).requires_grad_(False)
-    optimiser = torch.optim.AdamW(
-        network.parameters(), lr=config.optimiser.learning_rate, weight_decay=config.optimiser.weight_decay
-    )
-    return TrainState(network, average, optimiser, step=0, losses=[])
+    pixels_per_second: float
 
 
 def train(
@@ -90,13 +82,13 @@ def train(
     identity = config.model_dump_json()
     if checkpoint.exists():
         load_checkpoint(checkpoint, state, identity)
-    sampler = CropSampler(volumes, config.sampling, config.augment, config.seed)
+    sampler = CropSampler(volumes, config.sampling, config.augment, config.seed, config.model.context)
+    logits = _logits(config, state)
     last = config.optimiser.steps if stop_after is None else min(stop_after, config.optimiser.steps)
     first, started = state.step, time.perf_counter()
-    while state.step < last:
-        batch = sampler.batch(state.step)
-        image, target = (torch.from_numpy(a).to(device) for a in (batch.image, batch.target))
-        loss = _step(config, state, image, target)
+    for batch in prefetched(sampler.batch, first, last, workers=_WORKERS[device.type]):
+        image, target = (torch.from_numpy(a).to(device, non_blocking=True) for a in (batch.image, batch.target))
+        loss = _step(config, state, logits, image, target)
         if not math.isfinite(loss):
             raise DivergenceError(
                 f"loss is {loss} at step {state.step} with optimiser.learning_rate {config.optimiser.learning_rate:g}; "
@@ -105,35 +97,47 @@ def train(
         state.losses.append(loss)
         state.step += 1
         speed = (state.step - first) / (time.perf_counter() - started)
-        report(StepReport(state.step, config.optimiser.steps, fmean(state.losses[-100:]), speed))
+        pixels = speed * config.sampling.batch * config.sampling.crop**2
+        report(StepReport(state.step, config.optimiser.steps, fmean(state.losses[-100:]), speed, pixels))
         if state.step % checkpoint_every == 0 or state.step == last:
             save_checkpoint(checkpoint, state, identity)
     state.average.eval()
     return state
 
 
-def _step(config: TrainConfig, state: TrainState, image: Tensor, target: Tensor) -> float:
+def _logits(config: TrainConfig, state: TrainState) -> Callable[[Tensor], list[Tensor]]:
+    """The function that is differentiated: compiled, if that is asked for."""
+    if config.channels_last:
+        state.supervised.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return torch.compile(state.supervised) if config.compile else state.supervised
+
+
+def _step(
+    config: TrainConfig, state: TrainState, logits: Callable[[Tensor], list[Tensor]], image: Tensor, target: Tensor
+) -> float:
     for group in state.optimiser.param_groups:
         group["lr"] = learning_rate(config.optimiser, state.step)
-    mixed = config.precision == "bfloat16"
-    with torch.autocast(image.device.type, torch.bfloat16, enabled=mixed):
-        logit = state.network(image)
-    loss = boundary_loss(logit, target, margin=config.sampling.margin, boundary_weight=config.loss_boundary_weight)
+    if config.channels_last:
+        image = image.contiguous(memory_format=torch.channels_last)
+    with torch.autocast(image.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+        given = logits(image)
+    loss = total_loss(given, target, config.loss, margin=config.sampling.margin)
     state.optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_(state.network.parameters(), config.optimiser.clip)
+    nn.utils.clip_grad_norm_(state.supervised.parameters(), config.optimiser.clip)
     state.optimiser.step()
     _average(state, config.optimiser.ema_steps)
     return float(loss.detach())
 
 
 def learning_rate(config: OptimiserConfig, step: int) -> float:
-    """Linear warm-up to the peak, then half a cosine that reaches zero behind the last step."""
+    """Linear warm-up to the peak, then half a cosine, or a straight line, that reaches zero behind the last step."""
     warm = max(1, round(config.warmup * config.steps))
     if step < warm:
         return config.learning_rate * (step + 1) / warm
     progress = (step - warm) / max(1, config.steps - warm)
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+    left = 0.5 * (1 + math.cos(math.pi * progress)) if config.schedule == "cosine" else 1 - progress
+    return config.learning_rate * left
 
 
 @torch.no_grad()

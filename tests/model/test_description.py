@@ -46,6 +46,15 @@ def test_footprint_is_what_the_tiler_wants() -> None:
     assert ModelDescription.model_validate(valid()).footprint == Footprint((0, 48, 48), (1, 8, 8))
 
 
+def test_a_halo_in_z_is_the_context() -> None:
+    described = ModelDescription.model_validate(
+        valid() | {"receptive_field_radius": [2, 43, 43], "halo": [2, 48, 48], "stride": [1, 8, 8]}
+    )
+    assert described.context == 2
+    assert described.footprint.channels == 5
+    assert ModelDescription.model_validate(valid()).context == 0
+
+
 def test_a_halo_below_the_receptive_field_is_refused() -> None:
     with pytest.raises(ValidationError, match=r"halo \(0, 40, 48\) is smaller than the receptive field radius"):
         ModelDescription.model_validate(valid() | {"halo": [0, 40, 48]})

@@ -139,6 +139,41 @@ def test_the_description_is_computed(published: Path, network: MakeNetwork, narr
     assert description.precisions == {"float32": 1e-5}
 
 
+@EVERY_SYMMETRY
+def test_a_network_with_context_is_published_like_any_other(
+    symmetry: Symmetry, network: MakeNetwork, narrow: SegmenterSpec, tmp_path: Path
+) -> None:
+    """Its image has a channel for each section; the file is held to the network and its symmetry is measured."""
+    alone, amid = replace(narrow, symmetry=symmetry), replace(narrow, symmetry=symmetry, context=2)
+    folder = tmp_path / "d4" / "1"
+    described = publish(network(amid), folder)
+    model = onnx.load(folder / "model.onnx")
+    extents = [d.dim_param or d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim]
+    assert extents == ["n", 5, "y", "x"]
+    radius = receptive_field(model).radius
+    assert described.receptive_field_radius == (2, radius, radius)
+    assert described.halo == (2, STRIDE * -(-radius // STRIDE), STRIDE * -(-radius // STRIDE))
+    assert described.stride == (1, STRIDE, STRIDE)
+    assert load_segmenter(folder / "weights.safetensors").spec == amid
+    # each filter of the first layer has four further 3x3 kernels, a multiplication and an addition for each tap
+    copies = {"plain": 1, "paper": 4, "d4": 1}[symmetry]
+    more = described.flops_per_pixel - flops_per_pixel(expand_and_fold(network(alone)), STRIDE)
+    assert more == amid.stem * copies * 4 * 9 * 2
+    image = np.random.default_rng(8).standard_normal((2, 5, 4 * STRIDE, 6 * STRIDE), dtype=np.float32)
+    content = (folder / "model.onnx").read_bytes()
+    upright = run(content, image)
+    errors = []
+    for element in D4.elements:
+        turned = np.ascontiguousarray(act(element, image))
+        found = run(content, turned)
+        with torch.no_grad():
+            wanted = torch.sigmoid(network(amid)(torch.from_numpy(turned))).numpy()
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
+        errors.append(np.abs(act(inverse_element(element), found) - upright).max())
+    assert max(errors) < 1e-5 if symmetry == "d4" else max(errors) > 0.01
+    assert described.symmetry.error < 1e-5 if symmetry == "d4" else described.symmetry.error > 0.01
+
+
 def test_a_file_copied_alone_still_says_what_it_is(published: Path) -> None:
     beside = json.loads((published / "description.json").read_text())
     (inside,) = [p.value for p in onnx.load(published / "model.onnx").metadata_props if p.key == METADATA_KEY]
@@ -265,6 +300,6 @@ def test_a_graph_that_is_not_plain_is_refused(
         <ir_version: 10, opset_import: ["" : 20]>
         g (float[n, 1, y, x] image) => (float[n, 1, y, x] probability) { probability = HardSigmoid(image) }
     """)
-    monkeypatch.setattr(export_module, "_trace", lambda _: foreign)
+    monkeypatch.setattr(export_module, "_trace", lambda *_: foreign)
     with pytest.raises(ExportError, match=r"^the graph holds \['HardSigmoid'\]; a plain CNN has only \['Add', 'Aver"):
         build_onnx(network(replace(narrow, symmetry="plain")))

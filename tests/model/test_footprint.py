@@ -72,6 +72,21 @@ def test_a_pixel_at_every_phase_reaches_exactly_as_far_as_computed(
     assert farthest == field.radius
 
 
+def test_the_image_s_channels_are_the_halo_in_z(
+    narrow: SegmenterSpec, exported: Callable[[SegmenterSpec], onnx.ModelProto]
+) -> None:
+    alone, amid = (receptive_field(exported(replace(narrow, symmetry="d4", context=c))) for c in (0, 2))
+    assert replace(amid, context=0) == alone
+    assert amid.footprint == Footprint((2, alone.halo, alone.halo), (1, STRIDE, STRIDE))
+
+
+def test_an_image_without_a_middle_section_is_refused() -> None:
+    model = graph_of(node("Relu"))
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 4
+    with pytest.raises(ValueError, match=r"^the image has 4 channels; a section amid c neighbours on each side has 2 c"):
+        receptive_field(model)
+
+
 def test_a_receptive_field_is_rounded_up_to_the_stride() -> None:
     phases = tuple(Interval(p - 5 - p, p + 3) for p in range(4))
     field = ReceptiveField(4, (phases, phases))

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from emboundary.model.geometry import BlockGrid, Box, Footprint, read_reflected, reflect, round_up
+from emboundary.model.geometry import BlockGrid, Box, Footprint, neighbours, read_reflected, reflect, round_up
 
 extents = st.integers(1, 12)
 triples = st.tuples(extents, extents, extents)
@@ -115,6 +115,30 @@ def test_a_footprint_that_is_not_aligned_is_refused(halo: tuple[int, int, int], 
     with pytest.raises(ValueError, match=r"every halo must be a multiple >= 0 of its stride >= 1") as error:
         Footprint(halo, stride)
     assert str(halo) in str(error.value)
+
+
+@pytest.mark.parametrize(("sections", "context"), [(4, 0), (4, 1), (4, 2), (3, 3), (2, 2), (1, 2)])
+def test_neighbours_are_the_sections_around_reflected_as_numpy_pads(sections: int, context: int) -> None:
+    volume = np.arange(sections * 6).reshape(sections, 2, 3)
+    footprint = Footprint((context, 0, 0), (1, 1, 1))
+    box = Box.of_shape((sections, 2, 3))
+    found = neighbours(read_reflected(volume, footprint.read_box(box)), footprint.context)
+    padded = np.pad(volume, ((context, context), (0, 0), (0, 0)), mode="reflect" if sections > 1 else "edge")
+    assert found.shape == (sections, footprint.channels, 2, 3)
+    for z in range(sections):
+        np.testing.assert_array_equal(found[z], padded[z : z + 2 * context + 1])
+
+
+def test_neighbours_are_no_copy() -> None:
+    for context in (0, 1):
+        sections = np.zeros((5, 2, 2))
+        assert np.shares_memory(neighbours(sections, context), sections)
+
+
+@pytest.mark.parametrize(("count", "context"), [(2, 1), (4, -1)])
+def test_too_few_sections_have_no_neighbours(count: int, context: int) -> None:
+    with pytest.raises(ValueError, match=rf"^{count} sections with context {context}: a section and its neighbours are"):
+        neighbours(np.zeros((count, 2, 2)), context)
 
 
 def test_an_empty_block_is_refused() -> None:

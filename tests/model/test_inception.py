@@ -1,5 +1,5 @@
 import tomllib
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -33,7 +33,7 @@ EVERY_VARIANT = pytest.mark.parametrize(
 
 def violation(net: Segmenter) -> float:
     net = net.double().eval()
-    image = torch.randn(2, 1, 3 * STRIDE, 5 * STRIDE, dtype=torch.float64)
+    image = torch.randn(2, net.spec.channels, 3 * STRIDE, 5 * STRIDE, dtype=torch.float64)
     with torch.no_grad():
         upright = net(image)
         errors = [(net(turn(e, image)) - turn(e, upright)).abs().max() for e in D4.elements]
@@ -55,6 +55,33 @@ def test_only_d4_commutes_with_rotations_and_flips(spec: SegmenterSpec) -> None:
         assert error < 1e-12
     else:
         assert error > 0.01
+
+
+@EVERY_VARIANT
+@pytest.mark.parametrize("context", [1, 2])
+def test_context_leaves_the_symmetry_as_it_is(spec: SegmenterSpec, context: int) -> None:
+    torch.manual_seed(0)
+    error = violation(Segmenter(replace(narrow(spec), context=context)))
+    if spec.symmetry == "d4":
+        assert error < 1e-12
+    else:
+        assert error > 0.01
+
+
+@EVERY_VARIANT
+def test_every_section_of_the_context_has_its_own_place(spec: SegmenterSpec) -> None:
+    torch.manual_seed(0)
+    net = Segmenter(replace(narrow(spec), context=1)).double().eval()
+    image = torch.randn(1, 3, 2 * STRIDE, 2 * STRIDE, dtype=torch.float64)
+    with torch.no_grad():
+        logits = {order: net(image[:, order]) for order in [(0, 1, 2), (2, 1, 0), (1, 0, 2), (0, 1, 1)]}
+    assert logits[0, 1, 2].shape == (1, 1, 2 * STRIDE, 2 * STRIDE)
+    assert all((logits[order] - logits[0, 1, 2]).abs().max() > 1e-6 for order in list(logits)[1:])
+
+
+def test_a_context_below_none_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^context is -1; it must be 0 \(one section\) or a number of neighbours"):
+        SegmenterSpec(context=-1)
 
 
 @EVERY_VARIANT

@@ -36,6 +36,14 @@ def test_what_is_loaded_is_what_was_saved(tmp_path: Path) -> None:
     assert all(torch.equal(value, net.state_dict()[name]) for name, value in loaded.state_dict().items())
 
 
+def test_weights_from_before_there_was_context_are_of_single_sections(stored: Path) -> None:
+    old = asdict(SPEC)
+    del old["context"]
+    rewrite(stored, {SPEC_KEY: json.dumps(old)})
+    assert load_segmenter(stored).spec == SPEC
+    assert load_segmenter(stored).spec.context == 0
+
+
 def test_weights_are_stored_unexpanded(stored: Path) -> None:
     with safe_open(stored, framework="pt") as file:
         shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
