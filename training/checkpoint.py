@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from emboundary.service.errors import EmboundaryError, first_line
+from emboundary.training.config import TrainConfig
 from emboundary.training.state import TrainState
 from emboundary.training.storing import storing
 
@@ -17,7 +18,7 @@ class CheckpointError(EmboundaryError):
     """A checkpoint that is damaged or belongs to another configuration."""
 
 
-def save_checkpoint(path: Path, state: TrainState, config_json: str) -> None:
+def save_checkpoint(path: Path, state: TrainState, config: TrainConfig) -> None:
     """Write a checkpoint; an older one of that name is replaced only by a whole one.
 
     Raises:
@@ -27,7 +28,7 @@ def save_checkpoint(path: Path, state: TrainState, config_json: str) -> None:
     with storing(path) as partial, partial.open("wb") as file:
         torch.save(
             {
-                "config": config_json,
+                "config": config.model_dump_json(),
                 "supervised": state.supervised.state_dict(),
                 "average": state.average.state_dict(),
                 "optimiser": state.optimiser.state_dict(),
@@ -38,7 +39,7 @@ def save_checkpoint(path: Path, state: TrainState, config_json: str) -> None:
         )
 
 
-def load_checkpoint(path: Path, state: TrainState, config_json: str) -> None:
+def load_checkpoint(path: Path, state: TrainState, config: TrainConfig) -> None:
     """Restore a state in place.
 
     Raises:
@@ -46,11 +47,13 @@ def load_checkpoint(path: Path, state: TrainState, config_json: str) -> None:
     """
     try:
         stored = torch.load(path, weights_only=True, map_location="cpu")
-        config, supervised, average, optimiser, step, losses = (stored[part] for part in _PARTS)
+        written, supervised, average, optimiser, step, losses = (stored[part] for part in _PARTS)
+        # What the text says, not the text: a key that has come since, at its default, changes nothing.
+        same = TrainConfig.model_validate_json(written) == config
     except Exception as error:  # torch raises half a dozen unrelated types for a damaged file
         reason = first_line(error)
         raise CheckpointError(f"{path} cannot be read as a checkpoint: {reason}; delete it to start over") from error
-    if config != config_json:
+    if not same:
         raise CheckpointError(
             f"{path} was written under another configuration; give another output folder, or delete it to start over"
         )

@@ -68,12 +68,11 @@ def fit(
         CheckpointError, DivergenceError: see ``train``.
     """
     stored = folder / CONFIG
-    text = config.model_dump_json(indent=2) + "\n"
-    if stored.exists() and stored.read_text(encoding="utf-8") != text:
+    if stored.exists() and load_config(stored) != config:
         raise RunError(f"{folder} holds a run of another configuration; give another --out")
     volumes = tuple(load_volume(data, volume) for volume in config.data)
     with storing(stored) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
     state = train(config, volumes, folder, device=device, report=report)
     with storing(folder / LOSSES) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)

@@ -79,9 +79,8 @@ def train(
     """
     state = new_state(config, device)
     checkpoint = folder / CHECKPOINT
-    identity = config.model_dump_json()
     if checkpoint.exists():
-        load_checkpoint(checkpoint, state, identity)
+        load_checkpoint(checkpoint, state, config)
     sampler = CropSampler(volumes, config.sampling, config.augment, config.seed, config.model.context)
     logits = _logits(config, state)
     last = config.optimiser.steps if stop_after is None else min(stop_after, config.optimiser.steps)
@@ -100,7 +99,7 @@ def train(
         pixels = speed * config.sampling.batch * config.sampling.crop**2
         report(StepReport(state.step, config.optimiser.steps, fmean(state.losses[-100:]), speed, pixels))
         if state.step % checkpoint_every == 0 or state.step == last:
-            save_checkpoint(checkpoint, state, identity)
+            save_checkpoint(checkpoint, state, config)
     state.average.eval()
     return state
 
