@@ -190,9 +190,7 @@ def _name_extents(graph: ir.Graph) -> None:
     for value in [*graph.inputs, *computed]:
         if value.shape is not None:
             _, channels, height, width = (int(str(extent)) for extent in value.shape)
-            parts = [
-                (axis, whole // here) for axis, whole, here in zip("yx", _TRACED, (height, width), strict=True)
-            ]
+            parts = [(axis, whole // here) for axis, whole, here in zip("yx", _TRACED, (height, width), strict=True)]
             value.shape = ir.Shape(["n", channels, *(axis if part == 1 else f"{axis}/{part}" for axis, part in parts)])
 
 

@@ -83,7 +83,9 @@ def test_the_image_s_channels_are_the_halo_in_z(
 def test_an_image_without_a_middle_section_is_refused() -> None:
     model = graph_of(node("Relu"))
     model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 4
-    with pytest.raises(ValueError, match=r"^the image has 4 channels; a section amid c neighbours on each side has 2 c"):
+    with pytest.raises(
+        ValueError, match=r"^the image has 4 channels; a section amid c neighbours on each side has 2 c"
+    ):
         receptive_field(model)
 
 

@@ -137,7 +137,9 @@ def test_neighbours_are_no_copy() -> None:
 
 @pytest.mark.parametrize(("count", "context"), [(2, 1), (4, -1)])
 def test_too_few_sections_have_no_neighbours(count: int, context: int) -> None:
-    with pytest.raises(ValueError, match=rf"^{count} sections with context {context}: a section and its neighbours are"):
+    with pytest.raises(
+        ValueError, match=rf"^{count} sections with context {context}: a section and its neighbours are"
+    ):
         neighbours(np.zeros((count, 2, 2)), context)
 
 
