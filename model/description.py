@@ -17,6 +17,7 @@ METADATA_KEY = "emboundary"
 
 Triple = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
 Precision = Literal["float32", "float16", "int8"]
+Storage = Literal["float32", "float16"]
 
 
 class _Strict(BaseModel):
@@ -63,12 +64,34 @@ class TrainingData(_Strict):
     citation: str
 
 
+class Spread(_Strict):
+    """Figures over runs that differ in their seed alone.
+
+    Attributes:
+        seeds: how many runs.
+        roc_auc, average_precision, v_rand: mean over the runs and sample standard deviation.
+    """
+
+    seeds: Annotated[int, Field(ge=2)]
+    roc_auc: tuple[float, float]
+    average_precision: tuple[float, float]
+    v_rand: tuple[float, float] | None = None
+
+
 class Validation(_Strict):
-    """One measured figure with the protocol that gives it."""
+    """Measured figures of this file with the protocol that gives them.
+
+    Attributes:
+        v_rand: of the thinned map, at its best threshold ``v_rand_threshold``.
+        spread: the same figures of this model trained with several seeds, where that was done.
+    """
 
     protocol: str
     roc_auc: float
     average_precision: float
+    v_rand: float | None = None
+    v_rand_threshold: float | None = None
+    spread: Spread | None = None
 
 
 class ModelDescription(_Strict):
@@ -84,6 +107,7 @@ class ModelDescription(_Strict):
         border: what stands outside the volume: ``reflect`` (at the outermost voxel centres).
         outputs: the named output channels, in order.
         precisions: for each precision on offer, the largest difference in probability from float32 in torch.
+        storage: how the file holds its filter banks; float16 ones are cast once, on loading, and change no arithmetic.
         flops_per_pixel: multiplications and additions of all convolutions, per pixel of the image.
         sha256: of the file ``model.onnx``.  None only in the copy inside that file, which cannot hold its own hash.
 
@@ -107,6 +131,7 @@ class ModelDescription(_Strict):
     outputs: tuple[str, ...] = ("boundary",)
     symmetry: Symmetry
     precisions: dict[Precision, float]
+    storage: Storage = "float32"
     training: tuple[TrainingData, ...]
     weights_licence: str
     validation: tuple[Validation, ...] = ()
