@@ -1,11 +1,15 @@
 """Model repositories: folders of ``NAME/VERSION/model.onnx`` with ``description.json`` beside each.
 
 The bundled repository is ``model/zoo``; ``--model`` also takes the path of any such file or folder.
+
+A model may come in two sizes.  ``d4`` always means ``d4-small``: the two names are one model, which is stored and
+listed under the short one, wherever a name is taken.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +21,7 @@ ZOO = Path(__file__).parent / "zoo"
 DEFAULT_MODEL = "d4"
 MODEL_FILE = "model.onnx"
 DESCRIPTION_FILE = "description.json"
+_ALIASES = {f"{name}-small": name for name in ("d4", "plain", "paper")}
 
 
 class ModelError(ValueError):
@@ -31,6 +36,11 @@ class ModelEntry:
     description: ModelDescription
 
 
+def canonical_name(name: str, known: Container[str]) -> str:
+    """The name that a model is stored under: ``d4`` for ``d4-small``, where ``known`` holds no model of that name."""
+    return name if name in known else _ALIASES.get(name, name)
+
+
 def list_models(repository: Path = ZOO) -> tuple[str, ...]:
     """Names in a repository, the default first, then alphabetically."""
     names = {p.parent.parent.name for p in repository.glob(f"*/*/{MODEL_FILE}") if p.parent.name.isdecimal()}
@@ -39,9 +49,9 @@ def list_models(repository: Path = ZOO) -> tuple[str, ...]:
 
 def list_versions(name: str, repository: Path = ZOO) -> tuple[str, ...]:
     """Versions of a model in a repository, the newest first; empty where there is none."""
-    if name not in list_models(repository):
-        return ()
-    return tuple(folder.name for folder in _versions(repository / name))
+    models = list_models(repository)
+    name = canonical_name(name, models)
+    return tuple(folder.name for folder in _versions(repository / name)) if name in models else ()
 
 
 def load_version(name: str, version: str, repository: Path = ZOO) -> ModelEntry:
@@ -51,6 +61,7 @@ def load_version(name: str, version: str, repository: Path = ZOO) -> ModelEntry:
         ModelError: no such model or version, an unreadable or inconsistent description, one that speaks of another
             model, or a file whose SHA-256 differs from the one its description states.
     """
+    name = canonical_name(name, list_models(repository))
     known = list_versions(name, repository)
     if version not in known:
         raise ModelError(f"version {version!r} of model {name!r} not found; here: {', '.join(known) or 'none'}")
@@ -82,7 +93,7 @@ def _find_folder(name_or_path: str | Path, repository: Path) -> Path:
     holds_model = (as_path / MODEL_FILE).exists()
     if as_path.is_dir() and (isinstance(name_or_path, Path) or len(as_path.parts) > 1 or holds_model):
         return as_path if holds_model else _newest_version(as_path)
-    folder = repository / str(name_or_path)
+    folder = repository / canonical_name(str(name_or_path), list_models(repository))
     if len(as_path.parts) == 1 and str(name_or_path) not in ("", ".", "..") and folder.is_dir():
         return _newest_version(folder)
     known = ", ".join(list_models(repository)) or "none"

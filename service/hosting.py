@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Literal
 
 from emboundary.model.description import ModelDescription
-from emboundary.model.repository import ModelEntry, ModelError, list_models, list_versions, load_model, load_version
+from emboundary.model.repository import (
+    ModelEntry,
+    ModelError,
+    canonical_name,
+    list_models,
+    list_versions,
+    load_model,
+    load_version,
+)
 from emboundary.service.engine import Device, OnnxEngine
 from emboundary.service.errors import EmboundaryError, ModelUnavailableError, first_line
 from emboundary.service.refusal import RequestError
@@ -120,8 +128,9 @@ class Models:
         Raises:
             RequestError: 404 for a name that is not served.
         """
+        served = self._served
         try:
-            return self._served[name]
+            return served[canonical_name(name, served)]
         except KeyError:
             known = ", ".join(served.description.name for served in self)
             raise RequestError(404, f"model is {name!r}; served here are {known} (GET /v1/models)") from None
@@ -161,10 +170,11 @@ class Models:
             RequestError: 404 where the repository has no such model; 422 where no version of it can be served: what
                 was served before still is.
         """
-        if name not in list_models(self._repository) and not (name == self._default_name and "/" in self._model):
-            known = ", ".join(list_models(self._repository))
+        stored = list_models(self._repository)
+        name = canonical_name(name, {*stored, *self._served})
+        if name not in stored and not (name == self._default_name and "/" in self._model):
             raise RequestError(
-                404, f"model is {name!r}; the repository holds {known}: put NAME/VERSION/model.onnx there"
+                404, f"model is {name!r}; the repository holds {', '.join(stored)}: put NAME/VERSION/model.onnx there"
             )
         found, refused = self._read(name)
         opened = []
@@ -187,6 +197,7 @@ class Models:
             RequestError: 404 for a name that is not served; 409 for the default model.
         """
         versions = self.versions(name)
+        name = canonical_name(name, self._served)
         if name == self._default_name:
             raise RequestError(409, f"model {name} is the default one and stays; serve another with --model first")
         with self._lock:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
+from emboundary.model.repository import canonical_name
 from emboundary.service.client.retrying import Persistence
 from emboundary.service.codecs import MediaType, encode, npy
 from emboundary.service.errors import InputError, OutputError, RemoteError, UsageError
@@ -210,12 +211,12 @@ def choose(known: ModelList, name: str | None, url: str) -> ModelReply:
     Raises:
         RemoteError: a name that is not served.
     """
+    models = {reply.name: reply for reply in known.models}
     wanted = known.default if name is None else name
-    for reply in known.models:
-        if reply.name == wanted:
-            return reply
-    names = ", ".join(reply.name for reply in known.models)
-    raise RemoteError(f"model is {wanted!r}; {url} serves {names}")
+    try:
+        return models[canonical_name(wanted, models)]
+    except KeyError:
+        raise RemoteError(f"model is {wanted!r}; {url} serves {', '.join(models)}") from None
 
 
 def _job_path(identity: str) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emboundary.model.description import ModelDescription
+from emboundary.model.repository import canonical_name
 from emboundary.service.codecs.errors import MalformedBodyError, UnsupportedImageError, refuse_large
 from emboundary.service.errors import first_line
 from emboundary.service.preparing.intensity import Intensity
@@ -79,7 +80,7 @@ def read_question(body: bytes, headers: Mapping[str, str], description: ModelDes
     for output in request.outputs or ():
         _refuse_other("the output", output.name, description.output.name)
     if request.model_name is not None:
-        _refuse_other("model_name", request.model_name, description.name)
+        _refuse_other("model_name", canonical_name(request.model_name, {description.name}), description.name)
     parameters = request.parameters or InferParameters()
     given = None if parameters.intensity is None else Intensity.parse(parameters.intensity)
     binary = _is_binary(request, parameters)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from emboundary.model.repository import ModelError, list_models, load_model
+from emboundary.model.repository import ModelError, list_models, list_versions, load_model, load_version
 
 
 def publish(repository: Path, name: str, version: str, content: bytes = b"graph", **changes: object) -> Path:
@@ -66,6 +66,31 @@ def test_a_folder_that_happens_to_bear_a_model_s_name_does_not_hide_it(
     (tmp_path / "work" / "d4").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "work")
     assert load_model("d4", tmp_path / "zoo").path == folder / "model.onnx"
+
+
+@pytest.mark.parametrize("name", ["d4", "plain", "paper"])
+def test_the_small_size_is_meant_where_none_is_named_and_is_listed_once(tmp_path: Path, name: str) -> None:
+    folder = publish(tmp_path, name, "1")
+    publish(tmp_path, f"{name}-base", "1")
+    assert load_model(f"{name}-small", tmp_path) == load_model(name, tmp_path)
+    assert load_version(f"{name}-small", "1", tmp_path).path == folder / "model.onnx"
+    assert list_versions(f"{name}-small", tmp_path) == ("1",)
+    assert load_model(f"{name}-base", tmp_path).description.name == f"{name}-base"
+    assert list_models(tmp_path) == (name, f"{name}-base")
+
+
+def test_a_model_that_is_stored_under_the_long_name_is_found_there(tmp_path: Path) -> None:
+    for name in ("d4", "d4-small"):
+        publish(tmp_path, name, "1")
+    assert load_model("d4-small", tmp_path).description.name == "d4-small"
+    assert load_model("d4", tmp_path).description.name == "d4"
+
+
+def test_other_names_have_no_small_size(tmp_path: Path) -> None:
+    publish(tmp_path, "own", "1")
+    with pytest.raises(ModelError, match=r"^model 'own-small' not found; give a name \(here: own\)"):
+        load_model("own-small", tmp_path)
+    assert list_versions("own-small", tmp_path) == ()
 
 
 @pytest.mark.parametrize("name", ["d5", "", "..", "no/such/path"])
