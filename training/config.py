@@ -201,8 +201,8 @@ class TrainConfig(Strict):
     Attributes:
         name: of the model that is exported, in letters, digits, ``.``, ``_`` and ``-``.
         seed: of the first weights, the crops and their changes.
-        start: a bundled model's name, or the path of a model folder or a ``.safetensors`` file, whose weights
-            training begins with; None: random weights.
+        start: a bundled model's name, or the path of a model folder or a ``.safetensors`` file (of this package too:
+            ``starts/d4.safetensors``), whose weights training begins with; None, in a file "none": random weights.
         precision: ``float32``, or ``bfloat16`` for mixed precision (weights stay float32).
         channels_last: keep feature maps with the channel fastest, as GPUs' tensor cores like them.
         compile: let ``torch.compile`` fuse the layers; minutes at the start.
@@ -210,7 +210,7 @@ class TrainConfig(Strict):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     seed: Annotated[int, Field(ge=0)] = 0
-    start: str | None = None
+    start: Annotated[str | None, AfterValidator(lambda start: None if start == "none" else start)] = None
     precision: Literal["float32", "bfloat16"] = "float32"
     channels_last: bool = False
     compile: bool = False
@@ -228,10 +228,10 @@ def load_config(path: Path) -> TrainConfig:
     Raises:
         ConfigError: a missing file, text that does not parse, or a key that is unknown, missing or out of range.
     """
-    return parse_table(read_table(path), origin=str(path))
+    return parse_table(read_based(path), origin=str(path))
 
 
-def read_table(path: Path) -> dict[str, Any]:
+def read_based(path: Path) -> dict[str, Any]:
     """Read a TOML file, or a JSON one by its suffix, on top of the one that its key ``base`` names, if it has one.
 
     Tables are joined key by key; any other value takes the place of the base's.
@@ -245,7 +245,7 @@ def read_table(path: Path) -> dict[str, Any]:
 def _read_onto_base(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     if path.resolve() in above:
         raise ConfigError(f"config {path}: base leads back to the file itself; remove one of the two")
-    table = _read_file(path)
+    table = read_table(path)
     base = table.pop("base", None)
     if base is None:
         return table
@@ -262,7 +262,12 @@ def _joined(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return joined
 
 
-def _read_file(path: Path) -> dict[str, Any]:
+def read_table(path: Path) -> dict[str, Any]:
+    """Read a TOML file, or a JSON one by its suffix, as it is.
+
+    Raises:
+        ConfigError: a missing file, or text that does not parse.
+    """
     is_json = path.suffix == ".json"
     try:
         text = path.read_text(encoding="utf-8")

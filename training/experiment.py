@@ -27,6 +27,7 @@ from emboundary.training.config import (
     Strict,
     TrainConfig,
     parse_table,
+    read_based,
     read_table,
     refuse_seen,
     validated,
@@ -82,7 +83,7 @@ def load_experiment(path: Path) -> Experiment:
             sections that a variant trains on.
     """
     config = validated(ExperimentConfig, read_table(path), origin=f"experiment {path}")
-    base = read_table(path.parent / config.base)
+    base = read_based(path.parent / config.base)
     variants = []
     for v in config.variant:
         origin = f"experiment {path}, variant {v.label!r}"

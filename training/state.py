@@ -15,6 +15,7 @@ from emboundary.training.config import ConfigError, TrainConfig
 from emboundary.training.supervision import Supervised
 
 WEIGHTS = "weights.safetensors"
+_PACKAGE = Path(__file__).parent
 
 
 @dataclass
@@ -64,6 +65,8 @@ def _started(start: str, config: TrainConfig) -> Segmenter:
     try:
         if path.suffix != ".safetensors":
             path = load_model(start).path.with_name(WEIGHTS)
+        elif not path.exists() and (_PACKAGE / path).exists():
+            path = _PACKAGE / path
         network = load_segmenter(path)
     except (ModelError, WeightsError, OSError) as error:
         raise ConfigError(

@@ -34,6 +34,7 @@ from emboundary.training.config import (
     Strict,
     TrainConfig,
     parse_table,
+    read_based,
     read_table,
     refuse_seen,
     validated,
@@ -108,7 +109,7 @@ def load_study(path: Path) -> Study:
             sections that is to be scored, or scored sections that a run trains on.
     """
     config = validated(StudyConfig, read_table(path), origin=f"study {path}")
-    tables = {name: read_table(path.parent / file) for name, file in config.models.items()}
+    tables = {name: read_based(path.parent / file) for name, file in config.models.items()}
     runs = [
         _run(series, model, seed, tables, origin=f"study {path}, series {series.key!r}, {model} with seed {seed}")
         for series in config.series

@@ -9,11 +9,16 @@ import pytest
 import torch
 
 from emboundary.service.errors import OutputError
-from emboundary.training.checkpoint import CheckpointError, TrainState, load_checkpoint, save_checkpoint
+from emboundary.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from emboundary.training.config import TrainConfig
-from emboundary.training.train import new_state
+from emboundary.training.state import TrainState, new_state
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def config(make_config: Callable[[], TrainConfig]) -> TrainConfig:
+    return make_config()
 
 
 @pytest.fixture
@@ -30,10 +35,12 @@ def other(make_config: Callable[[dict[str, Any]], TrainConfig]) -> TrainState:
     return new_state(make_config({"seed": 1}), CPU)
 
 
-def test_a_state_is_restored_to_the_bit(tmp_path: Path, state: TrainState, other: TrainState) -> None:
-    save_checkpoint(tmp_path / "c.pt", state, "config")
-    load_checkpoint(tmp_path / "c.pt", other, "config")
-    for name in ("network", "average"):
+def test_a_state_is_restored_to_the_bit(
+    tmp_path: Path, config: TrainConfig, state: TrainState, other: TrainState
+) -> None:
+    save_checkpoint(tmp_path / "c.pt", state, config)
+    load_checkpoint(tmp_path / "c.pt", other, config)
+    for name in ("supervised", "average"):
         before, after = getattr(state, name).state_dict(), getattr(other, name).state_dict()
         assert before.keys() == after.keys()
         assert all(torch.equal(before[key], after[key]) for key in before)
@@ -43,10 +50,15 @@ def test_a_state_is_restored_to_the_bit(tmp_path: Path, state: TrainState, other
 
 @pytest.mark.parametrize("failure", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
 def test_a_failure_while_writing_leaves_the_old_one(
-    tmp_path: Path, state: TrainState, other: TrainState, monkeypatch: pytest.MonkeyPatch, failure: BaseException
+    tmp_path: Path,
+    config: TrainConfig,
+    state: TrainState,
+    other: TrainState,
+    monkeypatch: pytest.MonkeyPatch,
+    failure: BaseException,
 ) -> None:
     path = tmp_path / "c.pt"
-    save_checkpoint(path, state, "config")
+    save_checkpoint(path, state, config)
     before = path.read_bytes()
 
     def fail(_: object, file: Any) -> None:
@@ -55,7 +67,7 @@ def test_a_failure_while_writing_leaves_the_old_one(
 
     monkeypatch.setattr("emboundary.training.checkpoint.torch.save", fail)
     with pytest.raises((OutputError, KeyboardInterrupt)) as stopped:
-        save_checkpoint(path, other, "config")
+        save_checkpoint(path, other, config)
     if isinstance(failure, OSError):
         assert str(stopped.value) == (
             f"{path} cannot be written: No space left on device; give an output folder that can be written and has "
@@ -65,30 +77,32 @@ def test_a_failure_while_writing_leaves_the_old_one(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_another_configuration_is_refused(tmp_path: Path, state: TrainState) -> None:
+def test_another_configuration_is_refused(tmp_path: Path, config: TrainConfig, state: TrainState) -> None:
     path = tmp_path / "c.pt"
-    save_checkpoint(path, state, "one")
+    save_checkpoint(path, state, config)
     with pytest.raises(CheckpointError) as refused:
-        load_checkpoint(path, state, "another")
+        load_checkpoint(path, state, config.model_copy(update={"seed": 1}))
     assert str(refused.value) == (
         f"{path} was written under another configuration; give another output folder, or delete it to start over"
     )
 
 
 @pytest.mark.parametrize("keep", [0, 100, -100])
-def test_a_damaged_file_is_refused(tmp_path: Path, state: TrainState, keep: int) -> None:
+def test_a_damaged_file_is_refused(tmp_path: Path, config: TrainConfig, state: TrainState, keep: int) -> None:
     path = tmp_path / "c.pt"
-    save_checkpoint(path, state, "config")
+    save_checkpoint(path, state, config)
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(CheckpointError) as refused:
-        load_checkpoint(path, state, "config")
+        load_checkpoint(path, state, config)
     assert str(refused.value).startswith(f"{path} cannot be read as a checkpoint: ")
     assert str(refused.value).endswith("; delete it to start over")
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("content", [{"config": "config"}, {"weights": 1}, [1, 2]])
-def test_a_file_of_something_else_is_refused(tmp_path: Path, state: TrainState, content: object) -> None:
+@pytest.mark.parametrize("content", [{"config": "{}"}, {"weights": 1}, [1, 2]])
+def test_a_file_of_something_else_is_refused(
+    tmp_path: Path, config: TrainConfig, state: TrainState, content: object
+) -> None:
     torch.save(content, tmp_path / "c.pt")
     with pytest.raises(CheckpointError, match="cannot be read as a checkpoint: "):
-        load_checkpoint(tmp_path / "c.pt", state, "config")
+        load_checkpoint(tmp_path / "c.pt", state, config)

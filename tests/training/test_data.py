@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 
+from emboundary.training.boundaries import boundaries_of
 from emboundary.training.config import AugmentConfig, DataConfig, SamplingConfig, TrainConfig
 from emboundary.training.data import Batch, CropSampler, DataError, LabelledVolume, load_volume
 
@@ -77,11 +79,46 @@ def test_crops_come_from_every_place_of_every_section() -> None:
     assert corners == {z * 480 + y * 24 + x for z in range(2) for y in range(5) for x in range(9)}
 
 
-def test_volumes_are_drawn_by_their_share_of_the_sections() -> None:
-    volumes = (numbered(3, "long"), numbered(1, "short", first=10_000))
+def test_volumes_are_drawn_by_their_share_whatever_their_size() -> None:
+    volumes = (replace(numbered(3, "long"), share=3.0), numbered(1, "short", first=10_000), numbered(9, first=20_000))
     sampler = CropSampler(volumes, SamplingConfig(crop=16, batch=8), OFF, seed=4)
-    short = np.concatenate([sampler.batch(step).image[:, 0, 0, 0] >= 10_000 for step in range(100)])
-    assert 0.2 < short.mean() < 0.3
+    corners = np.concatenate([sampler.batch(step).image[:, 0, 0, 0] for step in range(100)])
+    counts = np.histogram(corners, bins=[0, 10_000, 20_000, 30_000])[0] / corners.size
+    np.testing.assert_allclose(counts, [0.6, 0.2, 0.2], atol=0.05)
+
+
+def test_neighbouring_sections_come_along_as_channels_reflected_at_the_ends() -> None:
+    sampler = CropSampler((numbered(4),), SamplingConfig(crop=16, batch=8), AugmentConfig(symmetry=True), 3, context=2)
+    seen = set()
+    for step in range(20):
+        batch = sampler.batch(step)
+        assert batch.image.shape == (8, 5, 16, 16)
+        np.testing.assert_array_equal(batch.target[:, 0], batch.image[:, 2] % 3 == 0)
+        seen |= {tuple(int(v) // 480 for v in image[:, 0, 0]) for image in batch.image}
+    assert seen == {(2, 1, 0, 1, 2), (1, 0, 1, 2, 3), (0, 1, 2, 3, 2), (1, 2, 3, 2, 1)}
+
+
+def test_a_single_section_stands_for_all_its_neighbours() -> None:
+    image = CropSampler((numbered(1),), SAMPLING, OFF, seed=0, context=1).batch(0).image
+    np.testing.assert_array_equal(image, image[:, [1, 1, 1]])
+
+
+def test_neuron_ids_become_a_boundary_target(tmp_path: Path, described: DataConfig) -> None:
+    labels = np.repeat(np.arange(1, 5, dtype=np.uint16), 4)[None, None] + np.zeros((6, 16, 1), np.uint16)
+    write(tmp_path, RAW, MEMBRANES)
+    tifffile.imwrite(tmp_path / "ids.tif", labels, photometric="minisblack", metadata={"axes": "ZYX"})
+    loaded = load_volume(tmp_path, described.model_copy(update={"membranes": None, "labels": "ids.tif"}), (2, 5))
+    np.testing.assert_array_equal(loaded.target, boundaries_of(labels[2:5]))
+
+
+def test_ids_that_are_no_integers_are_refused(tmp_path: Path, described: DataConfig) -> None:
+    write(tmp_path, RAW, MEMBRANES)
+    tifffile.imwrite(tmp_path / "ids.tif", RAW.astype(np.float32), photometric="minisblack", metadata={"axes": "ZYX"})
+    with pytest.raises(DataError) as refused:
+        load_volume(tmp_path, described.model_copy(update={"membranes": None, "labels": "ids.tif"}))
+    assert str(refused.value) == (
+        "ids.tif: labels are float32 of shape (4, 16, 16); they must be integer ids (z, y, x)"
+    )
 
 
 def test_a_crop_larger_than_a_section_is_refused() -> None:

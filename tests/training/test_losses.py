@@ -3,46 +3,75 @@ import math
 import pytest
 import torch
 
-from emboundary.training.losses import boundary_loss
+from emboundary.training.config import LossConfig
+from emboundary.training.losses import cross_entropy, dice_loss, total_loss
 
 
 def test_it_is_the_mean_cross_entropy() -> None:
     # sigmoid(ln 3) = 3/4: the losses are -ln 3/4 where the target is 1, and -ln 1/4 where it is 0
     logit = torch.full((1, 1, 1, 4), math.log(3.0))
     target = torch.tensor([1.0, 0.0, 0.0, 0.0]).reshape(1, 1, 1, 4)
-    loss = boundary_loss(logit, target, margin=0, boundary_weight=1.0)
+    loss = cross_entropy(logit, target, boundary_weight=1.0)
     assert loss.item() == pytest.approx((-math.log(0.75) - 3 * math.log(0.25)) / 4)
 
 
 def test_boundary_pixels_count_by_their_weight() -> None:
     logit = torch.full((1, 1, 1, 4), math.log(3.0))
     target = torch.tensor([1.0, 0.0, 0.0, 0.0]).reshape(1, 1, 1, 4)
-    loss = boundary_loss(logit, target, margin=0, boundary_weight=5.0)
+    loss = cross_entropy(logit, target, boundary_weight=5.0)
     assert loss.item() == pytest.approx((-5 * math.log(0.75) - 3 * math.log(0.25)) / 4)
 
 
 def test_pixels_of_the_margin_count_nothing() -> None:
     logit = torch.randn(2, 1, 8, 10, generator=torch.manual_seed(0)).requires_grad_()
     target = (torch.rand(2, 1, 8, 10, generator=torch.manual_seed(1)) > 0.5).float()
-    loss = boundary_loss(logit, target, margin=3, boundary_weight=1.0)
+    loss = total_loss([logit], target, LossConfig(), margin=3)
     loss.backward()  # type: ignore[no-untyped-call]
     assert logit.grad is not None
     inner = torch.zeros(8, 10, dtype=torch.bool)
     inner[3:5, 3:7] = True
     assert (logit.grad[..., inner] != 0).all()
     assert (logit.grad[..., ~inner] == 0).all()
-    whole = boundary_loss(logit[..., 3:5, 3:7], target[..., 3:5, 3:7], margin=0, boundary_weight=1.0)
+    whole = total_loss([logit[..., 3:5, 3:7]], target[..., 3:5, 3:7], LossConfig(), margin=0)
     assert loss.item() == whole.item()
 
 
 def test_it_is_computed_in_float32_whatever_the_logits_are() -> None:
     logit = torch.randn(1, 1, 8, 8, generator=torch.manual_seed(0)).bfloat16()
     target = torch.ones(1, 1, 8, 8)
-    loss = boundary_loss(logit, target, margin=0, boundary_weight=1.0)
+    loss = total_loss([logit], target, LossConfig(dice=1.0), margin=0)
     assert loss.dtype == torch.float32
-    assert loss.item() == boundary_loss(logit.float(), target, margin=0, boundary_weight=1.0).item()
+    assert loss.item() == total_loss([logit.float()], target, LossConfig(dice=1.0), margin=0).item()
 
 
 def test_a_confident_error_costs_no_infinity() -> None:
-    loss = boundary_loss(torch.full((1, 1, 1, 1), -1e4), torch.ones(1, 1, 1, 1), margin=0, boundary_weight=1.0)
+    loss = cross_entropy(torch.full((1, 1, 1, 1), -1e4), torch.ones(1, 1, 1, 1), boundary_weight=1.0)
     assert loss.item() == 1e4
+
+
+def test_dice_is_nothing_for_a_perfect_map_and_one_for_the_opposite() -> None:
+    target = torch.tensor([1.0, 0.0, 0.0, 1.0]).reshape(1, 1, 1, 4)
+    certain = (2 * target - 1) * 40
+    assert dice_loss(certain, target).item() == pytest.approx(0, abs=1e-6)
+    assert dice_loss(-certain, target).item() == pytest.approx(1)
+    # everywhere 1/2: 1 - 2 (1/2 + 1/2) / (4/4 + 2)
+    assert dice_loss(torch.zeros(1, 1, 1, 4), target).item() == pytest.approx(1 - 2 / 3)
+
+
+def test_dice_of_crops_without_a_boundary_is_finite() -> None:
+    logit = torch.full((1, 1, 2, 2), -200.0, requires_grad=True)
+    loss = dice_loss(logit, torch.zeros(1, 1, 2, 2))
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert logit.grad is not None
+    assert torch.isfinite(loss)
+    assert torch.isfinite(logit.grad).all()
+
+
+def test_auxiliary_losses_are_averaged_and_weighted() -> None:
+    logits = [torch.randn(1, 1, 8, 8, generator=torch.manual_seed(seed)) for seed in range(4)]
+    target = torch.ones(1, 1, 8, 8)
+    first, *others = (cross_entropy(logit, target, boundary_weight=1.0) for logit in logits)
+    total = total_loss(logits, target, LossConfig(deep=0.3), margin=0)
+    assert total.item() == pytest.approx((first + 0.3 * torch.stack(others).mean()).item())
+    both = total_loss(logits[:1], target, LossConfig(dice=0.5), margin=0)
+    assert both.item() == pytest.approx((first + 0.5 * dice_loss(logits[0], target)).item())

@@ -13,17 +13,18 @@ import torch
 from torch import Tensor
 
 from emboundary.model.inception import Symmetry
-from emboundary.training import commands
-from emboundary.training.checkpoint import CheckpointError, TrainState
+from emboundary.training import train as train_module
+from emboundary.training.checkpoint import CheckpointError
 from emboundary.training.config import OptimiserConfig, TrainConfig, load_config
 from emboundary.training.data import LabelledVolume
+from emboundary.training.state import TrainState, new_state
 from emboundary.training.synthetic import membranes
-from emboundary.training.train import CHECKPOINT, DivergenceError, StepReport, learning_rate, new_state, train
+from emboundary.training.train import CHECKPOINT, DivergenceError, StepReport, learning_rate, train
 
 MakeConfig = Callable[..., TrainConfig]
 
 CPU = torch.device("cpu")
-SHIPPED = sorted((Path(commands.__file__).parent / "configs").glob("*.toml"))
+SHIPPED = [Path(train_module.__file__).parent / "configs" / f"{name}.toml" for name in ("d4", "plain", "paper")]
 
 
 def tensors(value: object) -> list[Tensor]:
@@ -162,6 +163,14 @@ def test_the_learning_rate_rises_to_its_peak_and_falls_to_nothing() -> None:
     assert 0 < rates[99] < 0.001
 
 
+def test_one_cycle_falls_in_a_straight_line() -> None:
+    config = OptimiserConfig(steps=100, learning_rate=0.5, warmup=0.1, schedule="linear")
+    rates = [learning_rate(config, step) for step in range(100)]
+    assert rates[:10] == pytest.approx([0.05 * (i + 1) for i in range(10)])
+    assert np.diff(rates[10:]) == pytest.approx([-0.5 / 90] * 89)
+    assert rates[99] == pytest.approx(0.5 / 90)
+
+
 @pytest.mark.parametrize(("steps", "warmup"), [(1, 0.0), (1, 1.0), (10, 1.0), (3, 0.5)])
 def test_every_schedule_stays_between_nothing_and_its_peak(steps: int, warmup: float) -> None:
     config = OptimiserConfig(steps=steps, learning_rate=0.5, warmup=warmup)
@@ -188,6 +197,7 @@ def test_every_step_is_reported(tmp_path: Path, make_config: MakeConfig, volume:
     state = train(make_config(), (volume,), tmp_path, device=CPU, report=reports.append)
     assert [(r.step, r.steps) for r in reports] == [(i, 6) for i in range(1, 7)]
     assert [r.recent_loss for r in reports] == [fmean(state.losses[: i + 1]) for i in range(6)]
+    assert all(r.pixels_per_second == pytest.approx(r.steps_per_second * 2 * 32 * 32) for r in reports)
     assert all(r.steps_per_second > 0 for r in reports)
 
 
@@ -215,7 +225,7 @@ def test_mixed_precision_keeps_weights_in_float32_and_the_loss_close(
 def test_the_margin_and_the_weight_reach_the_loss(
     tmp_path: Path, make_config: MakeConfig, volume: LabelledVolume
 ) -> None:
-    changes: tuple[dict[str, Any], ...] = ({}, {"sampling.margin": 8}, {"loss_boundary_weight": 4.0})
+    changes: tuple[dict[str, Any], ...] = ({}, {"sampling.margin": 8}, {"loss": {"boundary_weight": 4.0}})
     losses = {
         train(make_config(change), (volume,), tmp_path / str(i), device=CPU, stop_after=1).losses[0]
         for i, change in enumerate(changes)
