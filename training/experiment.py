@@ -23,6 +23,7 @@ from pydantic import Field
 
 from emboundary.training.config import (
     ConfigError,
+    DataConfig,
     Sections,
     Strict,
     TrainConfig,
@@ -44,21 +45,28 @@ class VariantConfig(Strict):
 
 
 class ExperimentConfig(Strict):
-    """An experiment's file; ``set`` applies to every variant before the variant's own."""
+    """An experiment's file; ``set`` applies to every variant before the variant's own.
+
+    Attributes:
+        sections: of the first volume, scored on; None: every volume's validation sections.
+        eight: whether networks that are not exact are scored with 8 passes too, which takes its time.
+    """
 
     question: str
     base: str
-    sections: Sections
+    sections: Sections | None = None
+    eight: bool = True
     set: Annotated[dict[str, Value], Field(default_factory=dict)]
     variant: Annotated[tuple[VariantConfig, ...], Field(strict=False, min_length=1)]
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A label and the complete configuration it stands for."""
+    """A label, the complete configuration it stands for, and the sections of which volumes it is scored on."""
 
     label: str
     config: TrainConfig
+    scored: tuple[tuple[DataConfig, tuple[int, int]], ...]
 
     @property
     def folder(self) -> str:
@@ -68,10 +76,10 @@ class Variant:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A question and the variants that answer it, scored on ``sections`` of their first volume."""
+    """A question and the variants that answer it; ``eight``: scored with 8 passes too."""
 
     question: str
-    sections: tuple[int, int]
+    eight: bool
     variants: tuple[Variant, ...]
 
 
@@ -88,15 +96,28 @@ def load_experiment(path: Path) -> Experiment:
     for v in config.variant:
         origin = f"experiment {path}, variant {v.label!r}"
         table = varied(base, {**config.set, **v.set}, origin=origin)
-        variant = Variant(v.label, parse_table(table, origin=origin))
-        refuse_seen(variant.config, variant.config.data[0], config.sections, origin=origin)
-        variants.append(variant)
+        parsed = parse_table(table, origin=origin)
+        variants.append(Variant(v.label, parsed, _scored(parsed, config.sections, origin=origin)))
     folder, uses = Counter(v.folder for v in variants).most_common(1)[0]
     if uses > 1:
         raise ConfigError(
             f"experiment {path}: {uses} variants have the folder {folder}; labels must differ in letters or digits"
         )
-    return Experiment(config.question, config.sections, tuple(variants))
+    return Experiment(config.question, config.eight, tuple(variants))
+
+
+def _scored(
+    config: TrainConfig, sections: tuple[int, int] | None, *, origin: str
+) -> tuple[tuple[DataConfig, tuple[int, int]], ...]:
+    if sections is None:
+        scored = [(volume, volume.validation) for volume in config.data if volume.validation]
+    else:
+        scored = [(config.data[0], sections)]
+    if not scored:
+        raise ConfigError(f"{origin}: sections is missing, and no volume has validation sections; give one of them")
+    for volume, held_out in scored:
+        refuse_seen(config, volume, held_out, origin=origin)
+    return tuple(scored)
 
 
 def varied(base: dict[str, Any], changes: dict[str, Value], *, origin: str) -> dict[str, Any]:
