@@ -38,7 +38,11 @@ class Contingency:
 
 
 def contingency(
-    truth: NDArray[Any], proposal: NDArray[Any], mask: NDArray[np.bool_] | None = None, *, zero_is_a_segment: bool = False
+    truth: NDArray[Any],
+    proposal: NDArray[Any],
+    mask: NDArray[np.bool_] | None = None,
+    *,
+    zero_is_a_segment: bool = False,
 ) -> Contingency:
     """Count the overlaps of two segmentations.
 
@@ -88,19 +92,21 @@ def _content(labels: NDArray[Any]) -> str:
 
 
 def _counts(labels: NDArray[Any]) -> Counts:
+    """How often each label occurs."""
     if not labels.size:
         return np.zeros(0, np.int64)
-    # Counting in place is many times as fast as sorting, where the labels are dense enough for it.
-    if int(labels.max()) <= 4 * labels.size:
+    # Counting in place is many times as fast as sorting; where labels are too sparse for it, it would take memory.
+    if int(labels.max()) <= labels.size:
         counts = np.bincount(labels.astype(np.int64))
         return counts[counts > 0]
     return np.unique(labels, return_counts=True)[1]
 
 
 def _pair_counts(true: NDArray[Any], proposed: NDArray[Any]) -> Counts:
+    """How often each pair occurs."""
     if not true.size:
         return np.zeros(0, np.int64)
-    columns = int(true.max()) + 1
-    if columns * (int(proposed.max()) + 1) < 2**63:
-        return _counts(proposed.astype(np.int64) * columns + true.astype(np.int64))
+    rows, columns = (labels - labels.min() for labels in (proposed, true))  # labels of a section may start anywhere
+    if (int(rows.max()) + 1) * (int(columns.max()) + 1) < 2**63:
+        return _counts(rows.astype(np.int64) * (int(columns.max()) + 1) + columns.astype(np.int64))
     return _pair_counts(*(np.unique(labels, return_inverse=True)[1] for labels in (true, proposed)))

@@ -117,7 +117,7 @@ def watershed_sections(probability: NDArray[np.floating[Any]], *, threshold: flo
     """
     require_probability(probability)
     if probability.ndim != 3:
-        raise ValueError(f"probability has shape {probability.shape}; it must be (z, y, x): add a first axis to a section")
+        raise ValueError(f"probability has shape {probability.shape}; give one (z, y, x)")
     require_threshold(threshold)
     if not sigma >= 0:
         raise ValueError(f"sigma is {sigma}; it must be 0 (no smoothing) or a width in pixels")
