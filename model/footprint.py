@@ -109,7 +109,7 @@ def flops_per_pixel(plain: nn.Module, stride: int, channels: int = 1) -> float:
 def _stride(graph: GraphProto) -> int:
     """Least common multiple of the spacings, in image pixels, of all maps of the graph."""
     spacing = {graph.input[0].name: 1}
-    for node in graph.node:
+    for node in _moving(graph):
         here = spacing[node.input[0]]
         if node.op_type in ("Conv", "MaxPool", "AveragePool"):
             here *= _spatial(node, "strides", 0, default=1)
@@ -125,15 +125,28 @@ def _stride(graph: GraphProto) -> int:
     return math.lcm(*spacing.values())
 
 
+def _moving(graph: GraphProto) -> list[NodeProto]:
+    """The nodes that compute maps from maps; what casts stored weights to another type is none."""
+    constants = {tensor.name for tensor in graph.initializer}
+    moving = []
+    for node in graph.node:
+        if constants.issuperset(node.input):
+            constants.update(node.output)
+        else:
+            moving.append(node)
+    return moving
+
+
 def _seen(graph: GraphProto, axis: int, pixel: int) -> Interval:
     """Range of image pixels behind one output pixel, along y (axis 0) or x (axis 1)."""
     constants = {tensor.name: tensor for tensor in graph.initializer}
+    nodes = _moving(graph)
+    maps = {graph.input[0].name, *(node.output[0] for node in nodes)}
     needed = {graph.output[0].name: Interval(pixel, pixel)}
-    for node in reversed(graph.node):
+    for node in reversed(nodes):
         reached = _reach(node, axis, needed[node.output[0]], constants)
-        for name in node.input:
-            if name not in constants:
-                needed[name] = reached.hull(needed.get(name, reached))
+        for name in maps.intersection(node.input):
+            needed[name] = reached.hull(needed.get(name, reached))
     return needed[graph.input[0].name]
 
 
