@@ -1,17 +1,48 @@
-"""The model card: a description as a page for people."""
+"""The model card: a description as a page for people, and how to make the model again."""
 
 from __future__ import annotations
 
-from emboundary.model.description import ModelDescription, TrainingData, Validation
+import hashlib
+from dataclasses import dataclass
+
+from emboundary.model.description import ModelDescription, Spread, TrainingData, Validation
 
 
-def render_card(description: ModelDescription) -> str:
-    """Render a description as Markdown; nothing is said here that the description does not state."""
+@dataclass(frozen=True)
+class Picture:
+    """A picture that a card shows.
+
+    Attributes:
+        caption: what is seen.
+        target: path from the card, or URL.
+    """
+
+    caption: str
+    target: str
+
+
+@dataclass(frozen=True)
+class Making:
+    """How a model came about, and what else its makers say of it.
+
+    Attributes:
+        config: the training configuration, JSON.
+        fails: Markdown: where the model fails.
+        pictures: shown at the end.
+    """
+
+    config: str
+    fails: str = ""
+    pictures: tuple[Picture, ...] = ()
+
+
+def render_card(description: ModelDescription, making: Making | None = None) -> str:
+    """Render a description as Markdown; beyond ``making`` nothing is said that the description does not state."""
     d = description
     sizes = "; ".join(" x ".join(f"{extent:g}" for extent in size) for size in d.trained_voxel_sizes_nm)
     precisions = ", ".join(f"{name} (within {tolerance:g})" for name, tolerance in d.precisions.items())
     rows = [
-        ("Input", f"`{d.input.name}`, {d.input.dtype}, axes {', '.join(d.input.axes)}"),
+        ("Input", f"`{d.input.name}`, {d.input.dtype}, axes {', '.join(d.input.axes)}{_context(d)}"),
         ("Output", f"`{d.output.name}`, probability of: {', '.join(d.outputs)}"),
         ("Voxel sizes trained on (z x y x x, nm)", sizes),
         ("Normalisation", _normalisation(d)),
@@ -33,7 +64,13 @@ def render_card(description: ModelDescription) -> str:
         "## Measured",
         _validation(d.validation),
     ]
+    if making is not None:
+        parts += _made(making)
     return "\n\n".join(parts) + "\n"
+
+
+def _context(d: ModelDescription) -> str:
+    return f"; the channels are sections z - {d.context} to z + {d.context}" if d.context else ""
 
 
 def _normalisation(d: ModelDescription) -> str:
@@ -52,5 +89,52 @@ def _training(data: TrainingData) -> str:
 def _validation(figures: tuple[Validation, ...]) -> str:
     if not figures:
         return "Not yet."
-    rows = [f"| {v.protocol} | {v.roc_auc:.5f} | {v.average_precision:.4f} |" for v in figures]
-    return "| protocol | ROC AUC | average precision |\n|---|---|---|\n" + "\n".join(rows)
+    rows = [
+        f"| {v.protocol} | {v.roc_auc:.5f} | {v.average_precision:.4f} | {_or_dash(v.v_rand)} "
+        f"| {_or_dash(v.v_rand_threshold, 1)} |"
+        for v in figures
+    ]
+    head = "| protocol | ROC AUC | average precision | V_rand, thinned | at threshold |"
+    table = [head, "|---|---|---|---|---|", *rows]
+    spreads = [(v, v.spread) for v in figures if v.spread is not None]
+    if spreads:
+        table += [
+            "",
+            "The same training with several seeds, mean and sample standard deviation:",
+            "",
+            "| protocol | seeds | ROC AUC | average precision | V_rand, thinned |",
+            "|---|---|---|---|---|",
+            *(_spread(v.protocol.partition(",")[0], spread) for v, spread in spreads),
+        ]
+    return "\n".join(table)
+
+
+def _spread(what: str, spread: Spread) -> str:
+    auc, precision = spread.roc_auc, spread.average_precision
+    v_rand = "-" if spread.v_rand is None else f"{spread.v_rand[0]:.4f} ± {spread.v_rand[1]:.4f}"
+    return (
+        f"| {what} | {spread.seeds} | {auc[0]:.5f} ± {auc[1]:.5f} | {precision[0]:.4f} ± {precision[1]:.4f} "
+        f"| {v_rand} |"
+    )
+
+
+def _or_dash(value: float | None, digits: int = 4) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _made(making: Making) -> list[str]:
+    text = making.config.rstrip() + "\n"
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    parts = []
+    if making.fails:
+        parts += ["## Where it fails", making.fails.strip()]
+    if making.pictures:
+        parts += ["## Pictures", *(f"![{p.caption}]({p.target})\n\n{p.caption}" for p in making.pictures)]
+    return [
+        *parts,
+        "## Making it again",
+        "Save this configuration as `config.json` and put the volumes that it names into a folder `DATA`:",
+        f"```json\n{text}```",
+        "```sh\nemboundary-train fit config.json --data DATA --out RUN\n```",
+        f"`RUN/model` is then a model with these figures (SHA-256 of `config.json`: `{digest}`).",
+    ]
