@@ -80,14 +80,29 @@ def evaluate(
 
 def compare(
     data: Data,
-    config: Annotated[Path, typer.Option(help="Configuration whose first volume is scored.")],
-    out: Annotated[Path, typer.Option(help="Folder for the table and the pictures; made if missing.")],
-    sections: Sections = "13:16",
+    runs: Annotated[Path, typer.Option(help="Folder of the study's runs; finished ones are not trained again.")],
+    out: Annotated[Path, typer.Option(help="Folder for comparison.md and its pictures; made if missing.")],
+    study: Annotated[Path | None, typer.Option(help="TOML file; training/studies/small.toml if not given.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time, each in a process of its own.")] = 1,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of each; its share if not given.")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of timing.")] = 5,
     device: DeviceChoice = "auto",
+    finished_only: Annotated[
+        bool, typer.Option("--finished-only", help="Train nothing; list what is missing.")
+    ] = False,
 ) -> None:
-    """Compare the bundled models and the baselines with 8x test-time augmentation in one run."""
-    compare_command.compare(data, config, out, sections=parse_sections(sections), rounds=rounds, device=device)
+    """Train, score and time the runs of a study, and write down what was measured."""
+    compare_command.compare(
+        data,
+        runs,
+        out,
+        study=study,
+        jobs=jobs,
+        threads=threads,
+        rounds=rounds,
+        device=device,
+        finished_only=finished_only,
+    )
 
 
 def experiment(

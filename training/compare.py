@@ -1,144 +1,188 @@
-"""The comparison: several models, one pass or eight, on the same held-out sections, in one run.
+"""The comparison of a study, from its runs to its records.
 
-Seconds are measured in rounds, every contestant once per round on the same section, so that a machine whose
-speed drifts slows all of them alike; the ratio to the first contestant is taken within each round.
+Runs that are not finished are trained, or listed as missing; finished ones are scored; the engines of the first seed
+of the first series are timed against each other.  Whatever was measured before, on the same weights, is taken from the
+records in the runs' folders.
 """
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from statistics import median
-from typing import Literal
+import csv
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
+from rich.console import Console
 
-from emboundary.model import scores
-from emboundary.service.engine import Engine
-from emboundary.service.preparing.intensity import Intensity
-from emboundary.service.run.inference import predict_array
-from emboundary.training.data import LabelledVolume
-from emboundary.training.evaluate import Scores, VotingEngine, equivariance_error, scores_of, segment
+from emboundary.service.engine import Device
+from emboundary.training.comparing.records import (
+    PROTOCOL,
+    TIMING,
+    LossCurve,
+    Results,
+    RunRecord,
+    SeriesRecord,
+    Timing,
+    read_record,
+)
+from emboundary.training.comparing.scoring import open_engine, passes_of, score_run, weights_sha256
+from emboundary.training.comparing.timing import Contestant, time_contestants
+from emboundary.training.comparing.working import Task, complete, is_finished
+from emboundary.training.data import load_volume
+from emboundary.training.runs import LOSSES
+from emboundary.training.storing import storing
+from emboundary.training.study import Study, StudyRun
 
-Passes = Literal["one", "mean", "vote"]
-
-
-@dataclass(frozen=True)
-class Contestant:
-    """A model and how its passes are joined.
-
-    Attributes:
-        label: its row's name.
-        engine: the model.
-        passes: ``one``; ``mean`` of the 8 aligned probabilities; ``vote``, the share of 8 votes.
-    """
-
-    label: str
-    engine: Engine
-    passes: Passes = "one"
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the comparison.
-
-    Attributes:
-        seconds: median over the rounds, for one section.
-        relative_seconds: median over the rounds of the ratio to the first contestant in the same round.
-        equivariance_error: largest ``|f(g x) - g f(x)|`` over the 8 rotations and flips, in probability.
-    """
-
-    label: str
-    passes: int
-    scores: Scores
-    seconds: float
-    relative_seconds: float
-    equivariance_error: float
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Rows, and what the pictures are drawn from."""
-
-    rows: tuple[Row, ...]
-    curves: tuple[scores.Curve, ...]
-    maps: tuple[NDArray[np.float32], ...]
+_LOSS_POINTS = 100
 
 
 def compare(
-    contestants: tuple[Contestant, ...],
-    volume: LabelledVolume,
+    study: Study,
+    data: Path,
+    runs: Path,
+    console: Console,
     *,
+    name: str,
     rounds: int,
-    report: Callable[[str], None] = lambda _: None,
-) -> Comparison:
-    """Run every contestant on every section, then time them in rounds on the first.
+    device: Device,
+    trains_on: torch.device,
+    jobs: int = 1,
+    threads: int | None = None,
+    finished_only: bool = False,
+) -> Results:
+    """Measure all that is not measured yet, and gather the records of a study.
+
+    Args:
+        study: what is compared.
+        data: folder of the volumes.
+        runs: folder of the study's runs.
+        console: told what is being done.
+        name: of the study's file.
+        rounds: of timing.
+        device: that maps.
+        trains_on: that trains.
+        jobs: processes that train and score.
+        threads: of each; None: its share of the cores.
+        finished_only: train nothing.
 
     Raises:
-        ValueError: fewer than one round, or no contestant.
+        RunError: a run's folder holds another run.
+        DataError: a volume that cannot be read.
+        OutputError: a folder that cannot be written.
     """
-    if not contestants:
-        raise ValueError("contestants is empty; the first is what the others' seconds are compared with")
-    if rounds < 1:
-        raise ValueError(f"rounds is {rounds}; at least one is needed to measure seconds")
-    maps, curves = [], []
-    for contestant in contestants:
-        report(f"scoring {contestant.label}")
-        probability, _ = segment(_voting(contestant), volume, tta=contestant.passes != "one")
-        maps.append(probability)
-        curves.append(scores.curve(volume.target, probability))
-    report(f"timing, {rounds} rounds")
-    times = np.array([[_seconds(c, volume) for c in contestants] for _ in range(rounds)])
-    errors = [_error(c, volume) for c in contestants]
-    rows = tuple(
-        Row(
-            label=contestant.label,
-            passes=1 if contestant.passes == "one" else 8,
-            scores=scores_of(curve),
-            seconds=median(times[:, i]),
-            relative_seconds=median(times[:, i] / times[:, 0]),
-            equivariance_error=errors[i],
-        )
-        for i, (contestant, curve) in enumerate(zip(contestants, curves, strict=True))
+    chosen = [run for run in study.runs if not finished_only or is_finished(run, runs / run.folder)]
+    tasks = [Task(r, runs / r.folder, data, device, str(trains_on), keep=is_leading(study, r)) for r in chosen]
+    complete(tasks, console, jobs=jobs, threads=threads)
+    return Results(
+        question=study.question,
+        study=name,
+        series=tuple(_series(study, one.key) for one in study.series),
+        runs=tuple(_record(run, runs / run.folder, data, device, keep=is_leading(study, run)) for run in chosen),
+        missing=tuple(str(run.folder) for run in study.runs if run not in chosen),
+        timing=_timing(
+            study, chosen, data, runs, rounds=rounds, device=device, trains_on=trains_on, report=console.print
+        ),
     )
-    return Comparison(rows, tuple(curves), tuple(maps))
 
 
-def _voting(contestant: Contestant) -> Engine:
-    return VotingEngine(contestant.engine) if contestant.passes == "vote" else contestant.engine
+def joins(study: Study, key: str) -> str | None:
+    """The first series that differs from this one in title, models and seeds alone, and has none of its models."""
+    mine = next(series for series in study.series if series.key == key)
+    for other in study.series:
+        if other.key == key:
+            return None
+        same = (other.train, other.score, other.sections, other.set) == (
+            mine.train,
+            mine.score,
+            mine.sections,
+            mine.set,
+        )
+        if same and not set(other.models) & set(mine.models):
+            return other.key
+    return None
 
 
-def _seconds(contestant: Contestant, volume: LabelledVolume) -> float:
-    started = time.perf_counter()
-    predict_array(_voting(contestant), volume.raw[:1], Intensity(0.0, 1.0), tta=contestant.passes != "one")
-    return time.perf_counter() - started
+def is_leading(study: Study, run: StudyRun) -> bool:
+    """Whether a run is timed, and its maps are kept: the first seed of the first series and of those that join it."""
+    first = study.series[0]
+    return run.seed == first.seeds[0] and first.key in (run.series, joins(study, run.series))
 
 
-def _error(contestant: Contestant, volume: LabelledVolume) -> float:
-    step = math.lcm(*contestant.engine.footprint.stride)
-    side = step * (min(256, *volume.raw.shape[1:]) // step)
-    tta = contestant.passes != "one"
-    return equivariance_error(_voting(contestant), volume.raw[0, :side, :side], tta=tta)
+def _record(run: StudyRun, folder: Path, data: Path, device: Device, *, keep: bool) -> RunRecord:
+    return RunRecord(
+        series=run.series,
+        model=run.model,
+        seed=run.seed,
+        scores=score_run(run, folder, data, device=device, keep=keep),  # scored by now: this reads the record
+        loss=loss_means(_losses(folder / LOSSES)),
+    )
 
 
-def as_markdown(rows: tuple[Row, ...]) -> str:
-    """The rows as a Markdown table."""
-    lines = [
-        "| model | passes | ROC AUC | average precision | best F1 | seconds per section | relative to plain "
-        "| equivariance error |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {r.label} | {r.passes} | {r.scores.roc_auc:.5f} | {r.scores.average_precision:.4f} "
-        f"| {r.scores.best_f1:.4f} | {r.seconds:.2f} | {r.relative_seconds:.2f} | {r.equivariance_error:.1e} |"
-        for r in rows
-    ]
-    return "\n".join(lines) + "\n"
+def _losses(path: Path) -> Iterable[float]:
+    with path.open(encoding="utf-8") as file:
+        return [float(row["loss"]) for row in csv.DictReader(file)]
 
 
-def as_records(rows: tuple[Row, ...]) -> list[dict[str, object]]:
-    """The rows as plain objects for JSON."""
-    return [asdict(row) for row in rows]
+def loss_means(losses: Iterable[float]) -> LossCurve:
+    """Means over stretches of equal length, about a hundred of them, each named by its last step."""
+    every = np.array(list(losses))
+    length = max(1, every.size // _LOSS_POINTS)
+    whole = every[: every.size // length * length].reshape(-1, length)
+    steps = np.arange(1, len(whole) + 1) * length
+    return LossCurve(
+        steps=tuple(int(step) for step in steps), losses=tuple(round(float(mean), 6) for mean in whole.mean(axis=1))
+    )
+
+
+def _series(study: Study, key: str) -> SeriesRecord:
+    series = next(series for series in study.series if series.key == key)
+    run = study.of(key)[0]
+    return SeriesRecord(
+        key=key,
+        title=series.title,
+        models=series.models,
+        seeds=series.seeds,
+        steps=run.config.optimiser.steps,
+        train={volume.name: volume.sections for volume in run.config.data},
+        score={volume.name: volume.validation for volume in run.scored if volume.validation is not None},
+        limited=series.sections is not None,
+        joins=joins(study, key),
+    )
+
+
+def _timing(
+    study: Study,
+    finished: list[StudyRun],
+    data: Path,
+    runs: Path,
+    *,
+    rounds: int,
+    device: Device,
+    trains_on: torch.device,
+    report: Callable[[str], None],
+) -> Timing | None:
+    """The stored timing, if it is of these weights and as many rounds, or a new one; None without any engine."""
+    timed = [run for run in finished if is_leading(study, run)]
+    if not timed:
+        return None
+    wanted = [(run, passes, weights_sha256(runs / run.folder)) for run in timed for passes in passes_of(run.config)]
+    stored = read_record(runs / TIMING, Timing)
+    if stored is not None and stored.protocol == PROTOCOL:
+        known = [(row.model, row.passes, row.weights_sha256) for row in stored.rows]
+        same = known == [(run.model, passes, digest) for run, passes, digest in wanted]
+        if same and all(len(row.seconds) == rounds for row in stored.rows):
+            return stored
+    engines = {run.model: open_engine(runs / run.folder, device) for run in timed}
+    scored = timed[0].scored[0]
+    timing = time_contestants(
+        tuple(Contestant(run.model, passes, digest, engines[run.model], run.config) for run, passes, digest in wanted),
+        load_volume(data, scored, scored.validation),
+        tuple(load_volume(data, volume) for volume in timed[0].config.data),
+        rounds=rounds,
+        device=trains_on,
+        report=report,
+    )
+    with storing(runs / TIMING) as partial:
+        partial.write_text(timing.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    return timing

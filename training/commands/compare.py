@@ -2,52 +2,48 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import typer
 
-from emboundary.service.engine import Device, OnnxEngine, find_model
-from emboundary.training.commands.shared import console, write_text
-from emboundary.training.compare import Contestant, as_markdown, as_records
+from emboundary.service.engine import Device
+from emboundary.training.commands.shared import console, torch_device
 from emboundary.training.compare import compare as run_comparison
-from emboundary.training.config import load_config
-from emboundary.training.data import load_volume
-from emboundary.training.figures import maps, score_curves
-from emboundary.training.storing import storing
+from emboundary.training.comparing.publishing import publish
+from emboundary.training.comparing.verdicts import verdicts
+from emboundary.training.study import load_study
 
-# The un-augmented baseline is no model to use, so it is kept beside the comparison and not in the zoo.
-BASELINES = Path(__file__).parents[1] / "baselines"
+STUDY = Path(__file__).parents[1] / "studies" / "small.toml"
 
 
-def compare(data: Path, config: Path, out: Path, *, sections: tuple[int, int], rounds: int, device: Device) -> None:
-    """Run the comparison and write ``table.md``, ``table.json``, ``curves.png`` and ``maps.png``."""
-    volume = load_volume(data, load_config(config).data[0], sections)
-    plain, bare, paper, d4 = (
-        OnnxEngine.open(find_model(name), device) for name in ("plain", BASELINES / "plain-noaug", "paper", "d4")
+def compare(
+    data: Path,
+    runs: Path,
+    out: Path,
+    *,
+    study: Path | None,
+    jobs: int,
+    threads: int | None,
+    rounds: int,
+    device: Device,
+    finished_only: bool,
+) -> None:
+    """Finish, score and time the runs of a study, write its page, and print the verdicts."""
+    file = STUDY if study is None else study
+    loaded = load_study(file)
+    results = run_comparison(
+        loaded,
+        data,
+        runs,
+        console,
+        name=file.name,
+        rounds=rounds,
+        device=device,
+        trains_on=torch_device(device, threads),
+        jobs=jobs,
+        threads=threads,
+        finished_only=finished_only,
     )
-    contestants = (
-        Contestant("plain", plain),
-        Contestant("plain, trained without augmentation", bare),
-        Contestant("plain + 8x augmentation, mean", plain, "mean"),
-        Contestant("plain + 8x augmentation, majority vote", plain, "vote"),
-        Contestant("paper", paper),
-        Contestant("d4", d4),
-    )
-    result = run_comparison(contestants, volume, rounds=rounds, report=console.print)
-    table = as_markdown(result.rows)
-    record = {
-        "volume": volume.name,
-        "sections": list(sections),
-        "rounds": rounds,
-        "device": d4.device,
-        "models": {e.description.name: e.description.sha256 for e in (plain, bare, paper, d4)},
-        "rows": as_records(result.rows),
-    }
-    write_text(out / "table.md", table)
-    write_text(out / "table.json", json.dumps(record, indent=2) + "\n")
-    with storing(out / "curves.png") as partial:
-        score_curves(partial, result, title=f"{volume.name}, sections {sections[0]}:{sections[1]}")
-    with storing(out / "maps.png") as partial:
-        maps(partial, result, volume)
-    typer.echo(table, nl=False)
+    publish(results, loaded, data, runs, out)
+    for verdict in verdicts(results):
+        typer.echo(f"{verdict.outcome}: {verdict.claim} ({verdict.measured})")
