@@ -39,7 +39,10 @@ class Engine(Protocol):
         ...
 
     def run(self, images: Images) -> Images:
-        """Map (n, 1, y, x), y and x multiples of the stride, to probabilities (n, K, y, x)."""
+        """Map (n, c, y, x), y and x multiples of the stride, to probabilities (n, K, y, x).
+
+        The c channels are the section that is mapped amid its neighbours: ``footprint.channels``, 1 for most networks.
+        """
         ...
 
 
@@ -64,14 +67,18 @@ class ModelEngine(Engine, Protocol):
 
 @dataclass(frozen=True)
 class IdentityEngine:
-    """The network that changes nothing but values outside [0, 1]: for tests of tiling and for benchmarks."""
+    """The network that changes nothing but values outside [0, 1]: for tests of tiling and for benchmarks.
+
+    Of a section amid its neighbours it gives the section.
+    """
 
     footprint: Footprint
     outputs: tuple[str, ...] = ("boundary",)
 
     def run(self, images: Images) -> Images:
-        """Return the images clipped to [0, 1], as a copy."""
-        return np.clip(images, 0, 1)
+        """Return the images' middle channel clipped to [0, 1], as a copy."""
+        middle = self.footprint.context
+        return np.clip(images[:, middle : middle + 1], 0, 1)
 
 
 class OnnxEngine:
@@ -129,7 +136,7 @@ class OnnxEngine:
         return self.description.outputs
 
     def run(self, images: Images) -> Images:
-        """Map (n, 1, y, x), y and x multiples of the stride, to probabilities (n, K, y, x).
+        """Map (n, c, y, x), y and x multiples of the stride, to probabilities (n, K, y, x); see ``Engine``.
 
         Raises:
             DeviceError: the runtime failed, as it does when memory runs out.
@@ -202,7 +209,7 @@ def _prove(session: Any, description: ModelDescription) -> None:
     """Run the smallest image once: a session can start on a GPU for which the runtime holds no kernels."""
     _, y, x = description.stride
     try:
-        session.run(None, {description.input.name: np.zeros((1, 1, y, x), np.float32)})
+        session.run(None, {description.input.name: np.zeros((1, description.footprint.channels, y, x), np.float32)})
     except Exception as error:  # the runtime's exceptions share no narrower base
         raise _NoCudaError(f"a first run on it fails ({first_line(error)})") from error
 
@@ -251,19 +258,20 @@ def _check_file(session: Any, entry: ModelEntry) -> None:
             "files from the same export"
         )
     for kind, tensors, described_tensor, channels in (
-        ("input", session.get_inputs(), described.input, 1),
+        ("input", session.get_inputs(), described.input, described.footprint.channels),
         ("output", session.get_outputs(), described.output, len(described.outputs)),
     ):
         if [_signature(t) for t in tensors] != [_expected(described_tensor, channels)]:
             found = "; ".join(f"{t.name} {t.type} {t.shape}" for t in tensors)
             raise ModelUnavailableError(
                 f"{entry.path} has {kind} {found}, its description says {described_tensor.name} tensor(float) "
-                f"({', '.join(described_tensor.axes)}) with {channels} channel: export the model again"
+                f"({', '.join(described_tensor.axes)}) with c = {channels}: export the model again"
             )
-    if described.halo[0] != 0 or described.stride[0] != 1 or described.input.axes != ("n", "c", "y", "x"):
+    if described.stride[0] != 1 or described.input.axes != ("n", "c", "y", "x"):
         raise ModelUnavailableError(
             f"model {described.name} wants axes {described.input.axes} with halo {described.halo} and stride "
-            f"{described.stride}; this version runs models on single sections: axes (n, c, y, x), z halo 0, z stride 1"
+            f"{described.stride}; this version maps section by section, neighbours as channels: axes (n, c, y, x), "
+            "z stride 1"
         )
 
 

@@ -24,12 +24,12 @@ STRIDE = 4
 HALO = 8
 
 
-def _tiny_graph(rng: np.random.Generator) -> onnx.GraphProto:
+def _tiny_graph(rng: np.random.Generator, channels: int) -> onnx.GraphProto:
     """4x4 convolution of stride 4, transposed back, plus a 3x3 on the full resolution: depends on the phase."""
     weights = {
-        "down": rng.normal(size=(3, 1, 4, 4)) / 4,
+        "down": rng.normal(size=(3, channels, 4, 4)) / 4,
         "up": rng.normal(size=(3, 1, 4, 4)) / 2,
-        "fine": rng.normal(size=(1, 1, 3, 3)) / 3,
+        "fine": rng.normal(size=(1, channels, 3, 3)) / 3,
     }
     nodes = [
         helper.make_node("Conv", ["image", "down"], ["coarse"], strides=[STRIDE, STRIDE]),
@@ -38,18 +38,21 @@ def _tiny_graph(rng: np.random.Generator) -> onnx.GraphProto:
         helper.make_node("Add", ["back", "detail"], ["logit"]),
         helper.make_node("Sigmoid", ["logit"], ["probability"]),
     ]
-    shape = ["n", 1, "y", "x"]
+    image, probability = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", c, "y", "x"])
+        for name, c in (("image", channels), ("probability", 1))
+    )
     return helper.make_graph(
         nodes,
         "tiny",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("probability", TensorProto.FLOAT, shape)],
+        [image],
+        [probability],
         [numpy_helper.from_array(w.astype(np.float32), name) for name, w in weights.items()],
     )
 
 
-def write_tiny_model(repository: Path, name: str, seed: int) -> Path:
-    """Write NAME/1/model.onnx and its description; returns that folder."""
+def write_tiny_model(repository: Path, name: str, seed: int, context: int = 0) -> Path:
+    """Write NAME/1/model.onnx and its description; returns that folder.  ``context``: neighbours on each side."""
     description = ModelDescription(
         name=name,
         version="1",
@@ -58,8 +61,8 @@ def write_tiny_model(repository: Path, name: str, seed: int) -> Path:
         output=TensorDescription(name="probability"),
         opset=17,
         trained_voxel_sizes_nm=((50.0, 4.6, 4.6),),
-        receptive_field_radius=(0, 3, 3),
-        halo=(0, HALO, HALO),
+        receptive_field_radius=(context, 3, 3),
+        halo=(context, HALO, HALO),
         stride=(1, STRIDE, STRIDE),
         symmetry=Symmetry(group="C1", error=0.5),
         precisions={"float32": 1e-6},
@@ -71,7 +74,9 @@ def write_tiny_model(repository: Path, name: str, seed: int) -> Path:
         sha256=None,
     )
     model = helper.make_model(
-        _tiny_graph(np.random.default_rng(seed)), opset_imports=[helper.make_opsetid("", 17)], ir_version=10
+        _tiny_graph(np.random.default_rng(seed), 2 * context + 1),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=10,
     )
     helper.set_model_props(model, {METADATA_KEY: description.model_dump_json()})
     content = model.SerializeToString()
@@ -89,4 +94,13 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("repository")
     write_tiny_model(folder, "d4", seed=0)
     write_tiny_model(folder, "plain", seed=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def repository_with_context(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model repository with ``d4`` and ``deep``, which see each section amid one and two neighbours on each side."""
+    folder = tmp_path_factory.mktemp("with_context")
+    write_tiny_model(folder, "d4", seed=2, context=1)
+    write_tiny_model(folder, "deep", seed=3, context=2)
     return folder

@@ -58,7 +58,7 @@ class BackgroundEngine:
         return self.engine.outputs
 
     def run(self, images: Images) -> Images:
-        """Map (n, 1, y, x) to probabilities (n, K, y, x), when the device has time.
+        """Map (n, c, y, x) to probabilities (n, K, y, x), when the device has time.
 
         Raises:
             InterruptedRunError: ``cancel`` was called.

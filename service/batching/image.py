@@ -16,7 +16,7 @@ from emboundary.service.batching.ticket import Tile
 from emboundary.service.engine import Images, ModelEngine
 from emboundary.service.preparing.intensity import Intensity
 from emboundary.service.probabilities import Dtype, to_stored
-from emboundary.service.run.inference import Map, refuse_overflown
+from emboundary.service.run.inference import Map, images_of, refuse_overflown
 from emboundary.service.run.tiling import Tiling
 
 
@@ -62,7 +62,8 @@ class ImageMap:
                 yield from self._tiles(Box((first, *tile.start[1:]), (last, *tile.stop[1:])))
 
     def _tiles(self, write: Box) -> Iterator[Tile]:
-        n, y, x = self.engine.footprint.read_box(write).shape
+        n = write.shape[0]  # of images; the sections around them are channels
+        _, y, x = self.engine.footprint.read_box(write).shape
         if not self.tta:
             yield Tile(self.engine, (n, y, x), lambda: self._read(write), lambda p: self._store(write, p[:, 0]))
             return
@@ -74,7 +75,7 @@ class ImageMap:
     def _read(self, write: Box) -> Images:
         raw = read_reflected(self.image, self.engine.footprint.read_box(write))
         with np.errstate(over="ignore", invalid="ignore"):  # found in the result, wherever they arise
-            return self.intensity.normalise(raw[:, None])
+            return images_of(raw, self.engine.footprint.context, self.intensity)
 
     def _store(self, write: Box, probability: Map) -> None:
         """Keep the box of a map that has its halo still."""

@@ -16,7 +16,7 @@ class Tile:
     Attributes:
         engine: the network.
         shape: of its images (n, y, x), y and x multiples of the network's stride.
-        prepare: makes the images (n, 1, y, x), normalised; called just before they are needed, again after a failure.
+        prepare: makes the images (n, c, y, x), normalised; called just before they are needed, again after a failure.
         accept: takes the probabilities (n, K, y, x); what it raises fails the ticket.
     """
 

@@ -35,7 +35,7 @@ def warm_up(engine: ModelEngine, policy: Policy, tile: int, scheduler: Scheduler
     for shape in (shapes[-1], *shapes):  # the first run of all is slower than any later one
         n, y, x = shape
         began = time.perf_counter()
-        engine.run(np.zeros((n, 1, y, x), np.float32))
+        engine.run(np.zeros((n, engine.footprint.channels, y, x), np.float32))
         seconds = time.perf_counter() - began
     scheduler.learn(engine, n * y * x, seconds)
 

@@ -2,7 +2,8 @@
 
 The body of a block begins at a stride multiple of the volume's origin and ends where the volume ends or a halo
 further than the block, so that the service, which reflects at the body's borders, gives inside the block what
-it would give on the whole section (law 5).
+it would give on the whole section (law 5).  The same holds in z for a model with context: the neighbouring sections
+go along, and the service's maps of these are not kept.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ _TOO_MUCH = 413
 DEFAULT_CONCURRENCY = 2
 # An .npy header for three dimensions is 128 bytes.
 _HEADER_BYTES = 1024
+# Sections of a body for each of the context's on either side, beside those: the service maps the whole body, and so
+# deep a one costs half as much again, where a single section amid its neighbours would cost three times as much.
+_SECTIONS_PER_NEIGHBOUR = 4
 # What one request may have computed, in voxels that the network sees: a few seconds of a CPU, so that several clients
 # at a time stay within the service's time limit.
 _VOXELS_AT_A_TIME = 1 << 22
@@ -124,26 +128,29 @@ class RemoteModel:
             UsageError: a tile below 1, or one that makes bodies too large.
         """
         limits, footprint = self.model.limits, self.model.footprint
-        halo, stride = footprint.halo[1], footprint.stride[1]
+        halo, stride, around = footprint.halo[1], footprint.stride[1], 2 * footprint.context
         pixels = (limits.max_body_bytes - _HEADER_BYTES) // dtype.itemsize
         affordable = _VOXELS_AT_A_TIME // (8 if self.tta else 1)
         # A tile may begin anywhere between two stride multiples, and so reach one stride further on either side.
-        largest = math.isqrt(pixels) - 2 * halo - 5 * stride
+        largest = math.isqrt(pixels // footprint.channels) - 2 * halo - 5 * stride
         if tile is None:
-            quick = math.isqrt(affordable) - 4 * halo - 2 * stride
+            sections = max(1, min(_SECTIONS_PER_NEIGHBOUR * footprint.context, shape[0], unit[0])) + around
+            quick = math.isqrt(affordable // sections) - 4 * halo - 2 * stride
             tile = min(max(quick, limits.tile // 2), 2 * limits.tile - 2 * halo, largest)
         if largest < 1 or tile > largest:
+            side = tile + 2 * halo
+            sent = f"{footprint.channels}x{side}x{side}" if around else f"{side}x{side}"
             raise UsageError(
-                f"tile is {tile}; with its halo it would be sent as {tile + 2 * halo}x{tile + 2 * halo} pixels of "
-                f"{dtype}, but the service accepts {limits.max_body_bytes} bytes: give --tile {largest} or less"
+                f"tile is {tile}; with its halo it would be sent as {sent} pixels of {dtype}, but the service accepts "
+                f"{limits.max_body_bytes} bytes: give --tile {largest} or less"
             )
         if scale > 1:
             tile = min(tile, max(1, int(tile / scale)))
         tiling = Tiling.plan(shape, unit, footprint, tile, input_bytes=dtype.itemsize, output_bytes=output_bytes)
         _, y, x = tiling.tile
-        sent = math.ceil((y + 2 * halo) * scale + 2 * stride) * math.ceil((x + 2 * halo) * scale + 2 * stride)
+        body = math.ceil((y + 2 * halo) * scale + 2 * stride) * math.ceil((x + 2 * halo) * scale + 2 * stride)
         computed = math.ceil((y + 4 * halo) * scale + 2 * stride) * math.ceil((x + 4 * halo) * scale + 2 * stride)
-        deepest = max(1, min(pixels // sent, min(limits.max_computed_voxels, affordable) // computed))
+        deepest = max(1, min(pixels // body, min(limits.max_computed_voxels, affordable) // computed) - around)
         return replace(tiling, tile=(min(tiling.tile[0], deepest), y, x))
 
 
@@ -159,7 +166,7 @@ class RemoteComputation(NetworkComputation):
         self._whole = Box.of_shape((z, y, x))
 
     def load(self, write: Box) -> Loaded:
-        """Read a tile and its halo, as far as they lie inside the volume."""
+        """Read a tile and its halo, neighbouring sections among it, as far as they lie inside the volume."""
         return Loaded.of(write, np.asarray(self._volume[self._sent(write).slices]))
 
     def infer(self, loaded: Loaded) -> Iterator[tuple[Box, NDArray[np.float32]]]:

@@ -53,7 +53,11 @@ _HEADERS: dict[str, Any] = {
     openapi_extra={"requestBody": {"required": True, "content": _IMAGES}},
 )
 async def predict(request: Request, query: Annotated[PredictQuery, Query()]) -> Response:
-    """Map the body with a model; the headers of the answer say which, and the intensity it was normalised by."""
+    """Map the body with a model; the headers of the answer say which, and the intensity it was normalised by.
+
+    A model with context (halo above 0 in z) sees each section of a stack amid its neighbours there, reflected at the
+    stack's first and last section: send so many more on either side as its halo says, and leave their maps out.
+    """
     state, headers = state_of(request), request.headers
     media = body_type(headers.get("content-type"), headers.get("content-encoding"))
     answered = answer_type(headers.get("accept"), media)

@@ -132,7 +132,11 @@ async def model_version_ready(request: Request, name: str, version: str) -> Mode
     openapi_extra=document.INFER,
 )
 async def infer(request: Request, name: str) -> Response:
-    """Map an image with the newest version of a model."""
+    """Map an image with the newest version of a model.
+
+    The image's first axis, where it has three or four, is that of consecutive sections: a model with context sees each
+    amid its neighbours there, reflected at the first and last.
+    """
     return await _infer(request, name, None)
 
 

@@ -1,7 +1,9 @@
 """From voxels to probabilities: read a box with its halo, normalise, run, crop.
 
 Law 1 lives here: whatever the tile, the block order, the batch or the region of interest, every probability is
-the one that the network gives on the whole section, reflected by the halo at its borders.
+the one that the network gives on the whole section, reflected by the halo at its borders.  A network with context is
+given the section amid its c neighbours on each side as channels; sections outside the volume are reflected by the same
+rule, so that section -1 is section 1, and a volume of one section is its own neighbour throughout.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emboundary.model.geometry import Box, Readable, read_reflected
+from emboundary.model.geometry import Box, Readable, neighbours, read_reflected
 from emboundary.model.groups import D4, act, inverse_element
 from emboundary.service.engine import Engine
 from emboundary.service.errors import InputError
@@ -61,16 +63,21 @@ def infer(
     Raises:
         InputError: an intensity by which voxel values become too large for the network.
     """
-    read = engine.footprint.read_box(write)
+    read, context = engine.footprint.read_box(write), engine.footprint.context
     _, rows, columns = write.relative_to(read.start).slices
     run = _run_turned if tta else _run
     step = max(1, BATCH_PIXELS // (read.shape[1] * read.shape[2]))
     for first in range(0, write.shape[0], step):
-        images = intensity.normalise(raw[first : first + step, None])  # (n, 1, y, x)
+        images = images_of(raw[first : first + step + 2 * context], context, intensity)
         probability = run(engine, images)[:, rows, columns]
         refuse_overflown(probability, intensity)
         z = write.start[0] + first
         yield Box((z, *write.start[1:]), (z + len(probability), *write.stop[1:])), probability
+
+
+def images_of(raw: NDArray[Any], context: int, intensity: Intensity) -> Map:
+    """Normalised images (n, 2 c + 1, y, x) of n sections, from voxel values of them and of c more on either side."""
+    return np.ascontiguousarray(neighbours(intensity.normalise(raw), context))
 
 
 def refuse_overflown(probability: Map, intensity: Intensity) -> None:

@@ -74,7 +74,8 @@ class Tiling:
         block_y, block_x = best_cut((shape[1], shape[2]), (y, x), halo, most)
         tile_y, tile_x = best_cut((block_y, block_x), (footprint.stride[1], footprint.stride[2]), halo, pixels)
         read = (tile_y + 2 * halo) * (tile_x + 2 * halo) * input_bytes
-        return cls(shape, (z, block_y, block_x), (max(1, min(z, _TILE_BYTES // read)), tile_y, tile_x))
+        deepest = _TILE_BYTES // read - 2 * footprint.context
+        return cls(shape, (z, block_y, block_x), (max(1, min(z, deepest)), tile_y, tile_x))
 
     @property
     def grid(self) -> BlockGrid:

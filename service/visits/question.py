@@ -55,7 +55,7 @@ def settle(array: NDArray[Any], *, limits: Limits, footprint: Footprint, intensi
 
 
 def computed_voxels(shape: tuple[int, ...], footprint: Footprint) -> int:
-    """What a stack (z, y, x) costs: its voxels after padding to stride multiples and by the halo."""
+    """What a stack (z, y, x) costs: its voxels after padding, along y and x, to stride multiples and by the halo."""
     sections, *sides = shape
     y, x = (round_up(n, s) + 2 * h for n, s, h in zip(sides, footprint.stride[1:], footprint.halo[1:], strict=True))
     return sections * y * x

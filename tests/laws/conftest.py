@@ -12,6 +12,7 @@ import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 
+from emboundary.model.groups import D4, act, inverse_element
 from emboundary.model.repository import ModelEntry, load_model
 from emboundary.service.engine import OnnxEngine
 
@@ -58,6 +59,24 @@ class Network:
         y, x = section.shape
         return self.f(self.padded(section))[self.halo :, self.halo :][:y, :x]
 
+    def volume(self, image: NDArray[np.float32], *, turns: bool = False) -> NDArray[np.float32]:
+        """The map of a normalised volume (z, y, x): f of each padded section amid its neighbours, cropped.
+
+        Sections outside the volume are reflected at its first and last section, as rows and columns are; ``turns``:
+        the mean over the 8 rotations and flips of what f is given.
+        """
+        context, (sections, y, x) = self.entry.description.halo[0], image.shape
+        padded = np.stack([self.padded(section) for section in image])
+        around = [(context, context), (0, 0), (0, 0)]
+        padded = np.pad(padded, around, mode="reflect" if sections > 1 else "edge")
+        images = np.stack([padded[z : z + 2 * context + 1] for z in range(sections)])
+        maps = [
+            act(inverse_element(g), self._session.run(None, {"image": np.ascontiguousarray(act(g, images))})[0])
+            for g in (D4.elements if turns else D4.elements[:1])
+        ]
+        found: NDArray[np.float32] = np.mean(maps, axis=0)[:, 0, self.halo :, self.halo :][:, :y, :x]
+        return found
+
 
 @pytest.fixture(scope="session", params=BUNDLED)
 def bundled(request: pytest.FixtureRequest) -> Network:
@@ -75,3 +94,9 @@ def d4() -> Network:
 def tiny(repository: Path) -> Network:
     """A network small enough for many cases, whose every output depends on the phase of the stride."""
     return Network(load_model("d4", repository))
+
+
+@pytest.fixture(scope="session", params=["d4", "deep"])
+def seeing(request: pytest.FixtureRequest, repository_with_context: Path) -> Network:
+    """Small networks that are given each section amid one, and amid two, neighbours on each side."""
+    return Network(load_model(request.param, repository_with_context))
