@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from emboundary.model import export as export_module
-from emboundary.model.description import METADATA_KEY, ModelDescription, TrainingData, Validation
+from emboundary.model.description import METADATA_KEY, ModelDescription, Storage, TrainingData, Validation
 from emboundary.model.export import PLAIN_OPERATORS, ExportError, build_onnx, export_model
 from emboundary.model.folding import expand_and_fold
 from emboundary.model.footprint import count_parameters, flops_per_pixel, receptive_field
@@ -32,7 +32,7 @@ EVERY_SYMMETRY = pytest.mark.parametrize("symmetry", ["plain", "paper", "d4"])
 SIZES = [(1, 1, 1), (2, 7, 3), (3, 5, 12)]
 
 
-def publish(net: Segmenter, folder: Path) -> ModelDescription:
+def publish(net: Segmenter, folder: Path, storage: Storage = "float32") -> ModelDescription:
     return export_model(
         net,
         folder,
@@ -43,6 +43,7 @@ def publish(net: Segmenter, folder: Path) -> ModelDescription:
         training=[TrainingData(name="vnc", sections="0:13", citation="someone")],
         validation=[Validation(protocol="none", roc_auc=0.5, average_precision=0.25)],
         weights_licence="CC0-1.0",
+        storage=storage,
     )
 
 
@@ -137,6 +138,37 @@ def test_the_description_is_computed(published: Path, network: MakeNetwork, narr
     assert description.symmetry.error == measure_parity(net, (published / "model.onnx").read_bytes()).symmetry_error
     assert description.opset == 20
     assert description.precisions == {"float32": 1e-5}
+    assert description.storage == "float32"
+
+
+@pytest.mark.usefixtures("stored_graph")
+def test_a_file_stored_in_half_states_its_distance_from_the_network(
+    published: Path, network: MakeNetwork, narrow: SegmenterSpec, tmp_path: Path
+) -> None:
+    net = network(replace(narrow, symmetry="d4"))
+    folder = tmp_path / "d4" / "1"
+    publish(net, folder, "float16")
+    described, whole = load_model(folder).description, load_model(published).description
+    assert described.storage == "float16"
+    different = {key for key, value in described if value != getattr(whole, key)}
+    assert different - {"symmetry"} == {"storage", "precisions", "sha256"}
+    measured = measure_parity(net, (folder / "model.onnx").read_bytes())
+    assert 1e-5 < measured.torch_difference <= described.precisions["float32"] < 2 * measured.torch_difference
+    assert described.symmetry.error == measured.symmetry_error < 1e-5
+    assert (folder / "model.onnx").stat().st_size < 0.62 * (published / "model.onnx").stat().st_size
+
+
+@pytest.mark.usefixtures("stored_graph")
+def test_weights_that_half_does_not_suit_are_not_published_in_it(
+    network: MakeNetwork, narrow: SegmenterSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = network(replace(narrow, symmetry="plain"))
+    monkeypatch.setattr(export_module, "HALF_TOLERANCE", 2e-5)
+    with pytest.raises(
+        ExportError, match=r"in probability; at most 2e-05 may be published: store the weights as float32$"
+    ):
+        publish(net, tmp_path / "plain" / "1", "float16")
+    assert not left_behind(tmp_path)
 
 
 @EVERY_SYMMETRY
@@ -155,6 +187,7 @@ def test_a_network_with_context_is_published_like_any_other(
     assert described.halo == (2, STRIDE * -(-radius // STRIDE), STRIDE * -(-radius // STRIDE))
     assert described.stride == (1, STRIDE, STRIDE)
     assert load_segmenter(folder / "weights.safetensors").spec == amid
+    assert "the channels are sections z - 2 to z + 2" in (folder / "CARD.md").read_text()
     # each filter of the first layer has four further 3x3 kernels, a multiplication and an addition for each tap
     copies = {"plain": 1, "paper": 4, "d4": 1}[symmetry]
     more = described.flops_per_pixel - flops_per_pixel(expand_and_fold(network(alone)), STRIDE)
