@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from emboundary.model.description import Storage
 from emboundary.service import console
 from emboundary.service.engine import Device
 from emboundary.training.commands import compare as compare_command
@@ -16,11 +17,20 @@ from emboundary.training.commands import experiment as experiment_command
 from emboundary.training.commands import export as export_command
 from emboundary.training.commands import fit as fit_command
 from emboundary.training.commands.shared import parse_sections
+from emboundary.training.own_data import NETWORKS
+from emboundary.training.publishing import Provenance
 
 NAME = "emboundary-train"
+UNSTATED = "not stated: ask whoever gave you the model"
+UNSUMMARISED = "Trained by emboundary-train fit."
 
 Data = Annotated[Path, typer.Option(help="Folder of the training data; the configuration's paths are relative to it.")]
 Sections = Annotated[str, typer.Option(help="Held-out sections FIRST:STOP of the volume.")]
+HeldOutSections = Annotated[
+    str | None, typer.Option(metavar="A:B", help="Held-out sections.  [default: each volume's validation sections]")
+]
+OneVolume = Annotated[str | None, typer.Option(help="Score only this volume of the configuration.")]
+Licence = Annotated[str, typer.Option(help="Of the weights; that of the model that training began with is added.")]
 DeviceChoice = Annotated[Device, typer.Option(help="auto takes a GPU if one works; cuda never falls back to the CPU.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores if not given.")]
 
@@ -45,14 +55,67 @@ def main() -> None:
 
 
 def fit(
-    config: Annotated[Path, typer.Argument(help="TOML configuration, e.g. training/configs/d4.toml.")],
-    data: Data,
+    config: Annotated[
+        Path | None, typer.Argument(help="TOML configuration, e.g. training/configs/d4.toml; or give --raw.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder that the configuration's paths are relative to; goes with CONFIG.")
+    ] = None,
+    *,
     out: Annotated[Path, typer.Option(help="Folder of the run; an interrupted run there is resumed.")],
+    raw: Annotated[
+        list[str] | None, typer.Option(metavar="VOLUME", help="Your own volume of grey values; several: repeat it.")
+    ] = None,
+    labels: Annotated[
+        list[str] | None, typer.Option(metavar="VOLUME", help="Neuron ids of --raw; boundary is 0 and where two meet.")
+    ] = None,
+    membranes: Annotated[
+        list[str] | None, typer.Option(metavar="VOLUME", help="Boundary map of --raw; above 0 is boundary.")
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|PATH|none", help="Model whose weights training begins with.  [default: d4]"),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME|TOML", help=f"Network, where it is another: {', '.join(NETWORKS)}.")
+    ] = None,
+    sections: Annotated[
+        list[str] | None, typer.Option(metavar="A:B", help="Trained on.  [default: all but --validation]")
+    ] = None,
+    validation: Annotated[
+        list[str] | None, typer.Option(metavar="A:B", help="Kept for scoring.  [default: the last fifth]")
+    ] = None,
+    voxel_size: Annotated[
+        list[str] | None, typer.Option(metavar="Z,Y,X", help="In nm.  [default: what the file says]")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Of training.  [default: as own.toml says]")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Its peak.  [default: as own.toml says]")] = None,
+    name: Annotated[str | None, typer.Option(help="Of the model.  [default: that of OUT]")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of the crops and their changes.  [default: 0]")] = None,
+    citation: Annotated[list[str] | None, typer.Option(help="Whom to cite for the data.")] = None,
+    licence: Licence = UNSTATED,
+    summary: Annotated[str, typer.Option(help="One sentence for people who choose a model.")] = UNSUMMARISED,
     device: DeviceChoice = "auto",
     threads: Threads = None,
 ) -> None:
-    """Train one network."""
-    fit_command.fit(config, data, out, device=device, threads=threads)
+    """Train one network, by a configuration or on your own volumes; OUT/model is the model."""
+    typed = fit_command.Typed(
+        raw=tuple(raw or ()),
+        labels=tuple(labels or ()),
+        membranes=tuple(membranes or ()),
+        sections=tuple(sections or ()),
+        validation=tuple(validation or ()),
+        voxel_size=tuple(voxel_size or ()),
+        citation=tuple(citation or ()),
+        start=start,
+        model=model,
+        steps=steps,
+        learning_rate=learning_rate,
+        name=name,
+        seed=seed,
+    )
+    parsed, root = fit_command.configuration(config, data, out, typed)
+    fit_command.fit(parsed, root, out, provenance=Provenance(summary, licence), device=device, threads=threads)
 
 
 def export(
@@ -60,22 +123,46 @@ def export(
     to: Annotated[Path, typer.Option(help="Model repository; NAME/VERSION is made inside it.")],
     summary: Annotated[str, typer.Option(help="One sentence for people who choose a model.")],
     data: Data,
-    sections: Sections,
+    sections: HeldOutSections = None,
+    volume: OneVolume = None,
+    licence: Licence = UNSTATED,
+    fails: Annotated[Path | None, typer.Option(help="Markdown file for the card: where the model fails.")] = None,
+    picture: Annotated[
+        list[Path] | None, typer.Option(help="Picture that the card links to; several: repeat it.")
+    ] = None,
+    figures: Annotated[
+        Path | None, typer.Option(help="results.json of compare: the spread over seeds is taken from it.")
+    ] = None,
+    storage: Annotated[
+        Storage, typer.Option(help="How the file holds its weights; arithmetic stays float32.")
+    ] = "float32",
     version: Annotated[int, typer.Option(min=1, help="Version of the model.")] = 1,
 ) -> None:
-    """Turn a finished run into an ONNX model with its description, scored on held-out sections."""
-    export_command.export(run, to, summary=summary, data=data, sections=parse_sections(sections), version=version)
+    """Turn a finished run into an ONNX model with its description and card, scored on held-out sections."""
+    export_command.export(
+        run,
+        to,
+        data=data,
+        provenance=export_command.provenance(summary, licence, fails, tuple(picture or ())),
+        sections=None if sections is None else parse_sections(sections),
+        volume=volume,
+        figures=figures,
+        version=version,
+        storage=storage,
+    )
 
 
 def evaluate(
     model: Annotated[str, typer.Argument(help="Bundled model's name, or the path of a model.onnx.")],
     data: Data,
-    sections: Sections,
-    config: Annotated[Path, typer.Option(help="Configuration whose first volume is scored.")],
+    config: Annotated[Path, typer.Option(help="Configuration whose volumes are scored.")],
+    sections: HeldOutSections = None,
+    volume: OneVolume = None,
     tta: Annotated[bool, typer.Option(help="8x test-time augmentation.")] = False,
 ) -> None:
     """Score one model on held-out sections; one JSON object on stdout."""
-    evaluate_command.evaluate(model, data, config, parse_sections(sections), tta=tta)
+    held_out = None if sections is None else parse_sections(sections)
+    evaluate_command.evaluate(model, data, config, sections=held_out, volume=volume, tta=tta)
 
 
 def compare(

@@ -38,11 +38,14 @@ def test_fit_says_what_it_does(run: Run, trained: Path, data: Path, tmp_path: Pa
     config = trained.parent / "tiny.toml"
     code, out, err = run("fit", config, "--data", data, "--out", tmp_path, "--device", "cpu", "--threads", 1)
     assert (code, out) == (0, "")
-    device, last, done = err.splitlines()
+    device, last, done, scored, made = err.splitlines()
     assert device == "device: cpu (asked for)"
     assert last.startswith("tiny: step 6 of 6, loss ")
     parameters = count_parameters(load_run(trained).network)
     assert done == f"tiny: {parameters:,} parameters, weights in {tmp_path}"
+    assert scored == "not scored: no sections were kept for validation"
+    assert made == f"model in {tmp_path / 'model'}: emboundary predict INPUT OUTPUT --model {tmp_path / 'model'}"
+    assert load_model(tmp_path / "model").description.validation == ()
     for name in ("weights.safetensors", "loss.csv"):
         assert (tmp_path / name).read_bytes() == (trained / name).read_bytes()
 
@@ -57,7 +60,9 @@ def test_an_exported_run_says_what_it_learned_from(published: Path) -> None:
         "6 training steps, seed 0"
     )
     assert description.symmetry.group == "D4"
-    assert "non-commercial" in description.weights_licence
+    assert description.weights_licence == "not stated: ask whoever gave you the model"
+    assert 0 < description.validation[0].v_rand < 1
+    assert description.validation[0].spread is None
 
 
 def test_evaluate_gives_the_score_that_the_export_wrote(run: Run, trained: Path, published: Path, data: Path) -> None:
@@ -65,19 +70,57 @@ def test_evaluate_gives_the_score_that_the_export_wrote(run: Run, trained: Path,
     code, out, err = run("evaluate", published / "model.onnx", *words)
     assert (code, err) == (0, "")
     result = json.loads(out)
+    (row,) = result["volumes"]
     stated = load_model(published).description.validation[0]
-    assert result["roc_auc"] == pytest.approx(stated.roc_auc, abs=1e-4)
-    assert result["average_precision"] == pytest.approx(stated.average_precision, abs=1e-4)
-    assert (result["model"], result["volume"], result["sections"], result["tta"]) == (
-        "tiny",
-        "synthetic",
-        [4, 6],
-        False,
-    )
+    assert row["roc_auc"] == pytest.approx(stated.roc_auc, abs=1e-4)
+    assert row["average_precision"] == pytest.approx(stated.average_precision, abs=1e-4)
+    assert row["v_rand"] == pytest.approx(stated.v_rand, abs=1e-3)
+    assert (row["volume"], row["sections"]) == ("synthetic", [4, 6])
+    assert (result["model"], result["tta"]) == ("tiny", False)
+    assert result["mean"] == {name: row[name] for name in ("roc_auc", "average_precision", "best_f1", "v_rand")}
     code, out, _ = run("evaluate", published, *words, "--tta")
     averaged = json.loads(out)
     assert averaged["tta"] is True
-    assert averaged["roc_auc"] == pytest.approx(result["roc_auc"], abs=1e-3), "d4 gains nothing by 8 passes"
+    assert averaged["mean"]["roc_auc"] == pytest.approx(row["roc_auc"], abs=1e-3), "d4 gains nothing by 8 passes"
+
+
+def test_every_volume_with_validation_sections_is_scored(
+    run: Run, trained: Path, published: Path, data: Path, tmp_path: Path
+) -> None:
+    tiny = (trained.parent / "tiny.toml").read_text()
+    volume = tiny[tiny.index("[[data]]") : tiny.index("[sampling]")]
+    kept = volume.replace("sections = [0, 4]", "sections = [0, 4]\nvalidation = [5, 6]")
+    config = tmp_path / "two.toml"
+    config.write_text(
+        tiny.replace(volume, kept + volume.replace('"synthetic"', '"other"') + kept.replace('"s', '"more-s'))
+    )
+    words = ("evaluate", published, "--data", data, "--config", config)
+    code, out, err = run(*words)
+    assert (code, err) == (0, "")
+    result = json.loads(out)
+    assert [(row["volume"], row["sections"]) for row in result["volumes"]] == [
+        ("synthetic", [5, 6]),
+        ("more-synthetic", [5, 6]),
+    ]
+    code, out, _ = run(*words, "--volume", "other", "--sections", "4:5")
+    assert [(row["volume"], row["sections"]) for row in json.loads(out)["volumes"]] == [("other", [4, 5])]
+    assert failure(run(*words, "--sections", "4:5"), 1) == (
+        f"config {config}: --sections is of one volume, here are synthetic, other, more-synthetic; name one with "
+        "--volume"
+    )
+    assert failure(run(*words, "--volume", "third"), 1) == (
+        f"config {config}: --volume is third; the volumes are synthetic, other, more-synthetic: give one of them"
+    )
+
+
+def test_a_model_is_not_scored_on_what_it_says_it_has_seen(
+    run: Run, trained: Path, published: Path, data: Path
+) -> None:
+    words = ("--data", data, "--config", trained.parent / "tiny.toml", "--sections", "3:5")
+    assert failure(run("evaluate", published, *words), 1) == (
+        "model tiny was trained on sections 0:4 of synthetic, and is to be scored on 3:5; give sections that it has "
+        "never seen with --sections"
+    )
 
 
 def test_compare_writes_table_and_pictures(
@@ -123,15 +166,14 @@ def test_an_experiment_is_trained_scored_and_scored_again(run: Run, trained: Pat
     exact, inexact = record["outcomes"]
     assert (exact["variant"], inexact["variant"]) == ("exact", "not exact")
     assert exact["eight_passes"] is None
-    assert inexact["eight_passes"]["roc_auc"] != inexact["one_pass"]["roc_auc"]
+    assert inexact["eight_passes"]["synthetic"]["roc_auc"] != inexact["one_pass"]["synthetic"]["roc_auc"]
     assert inexact["parameters"] > 4 * exact["parameters"]
     assert record["configs"]["not exact"]["model"]["symmetry"] == "plain"
     page = (tmp_path / "out" / "which.md").read_text()
     assert page.startswith("# Which?\n")
-    assert "synthetic: trained on sections 0:4, scored on sections 4:6; 2 steps, one seed each." in page
-    assert (
-        f"| {exact['one_pass']['roc_auc']:.5f} | {exact['one_pass']['average_precision']:.4f} | exact: the same" in page
-    )
+    assert "Trained on sections synthetic 0:4; scored on sections synthetic 4:6, ROC AUC / average precision" in page
+    one = exact["one_pass"]["synthetic"]
+    assert f"| {one['roc_auc']:.5f} / {one['average_precision']:.4f} | exact: the same" in page
     rows = [line for line in page.splitlines() if line.startswith("|")]
     assert len(rows) == 4
     assert len({row.count("|") for row in rows}) == 1
@@ -173,6 +215,11 @@ def failure(result: tuple[int, str, str], code: int) -> str:
             1,
             "model 'none' not found; give a name (here:",
         ),
+        ("evaluate MODEL --data DATA --config tiny.toml", 1, "config tiny.toml: no volume has validation sections; gi"),
+        ("export RUN --to zoo --summary s --data DATA", 1, "run RUN: no volume has validation sections; give --sect"),
+        ("export RUN --to zoo --summary s --data DATA --sections 4:6 --fails none", 1, "--fails is none, which cannot"),
+        ("export RUN --to zoo --summary s --data DATA --sections 4:6 --picture none", 1, "--picture is none, which is"),
+        ("export RUN --to zoo --summary s --data DATA --sections 4:6 --figures none", 1, "--figures is none, which ho"),
         ("evaluate MODEL --data DATA --sections 4:9 --config tiny.toml", 1, "sections 4:9 are not all in synthetic"),
         ("compare --data DATA --config none.toml --out out", 1, "config none.toml cannot be read: No such file"),
         ("compare --data DATA --config tiny.toml --out out --rounds 0", 2, "Invalid value for '--rounds': "),

@@ -4,49 +4,55 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from emboundary.model.description import ModelDescription, TrainingData, Validation
-from emboundary.model.export import ExportError, export_model
-from emboundary.service.errors import OutputError
+from emboundary.model.description import ModelDescription, Storage
+from emboundary.service.errors import InputError, first_line
+from emboundary.training.commands.fit import figure_lines
 from emboundary.training.commands.shared import console
-from emboundary.training.config import refuse_seen
-from emboundary.training.data import load_volume
-from emboundary.training.evaluate import score_network
+from emboundary.training.publishing import Provenance, held_out, publish, read_results
 from emboundary.training.runs import load_run
 
-WEIGHTS_LICENCE = "CC BY-NC-SA 3.0 (non-commercial, attribution, share alike), as the training data ask"
 
+def provenance(summary: str, licence: str, fails: Path | None, pictures: tuple[Path, ...]) -> Provenance:
+    """What a person says of a model, with the text of a file.
 
-def export(run: Path, repository: Path, *, summary: str, data: Path, sections: tuple[int, int], version: int) -> None:
-    """Publish a finished run as ``REPOSITORY/NAME/VERSION``, with its score on held-out sections."""
-    finished = load_run(run)
-    config = finished.config
-    refuse_seen(config, config.data[0], sections, origin=f"run {run}")
-    volume = load_volume(data, config.data[0], sections)
-    measured = score_network(finished.network, volume, tta=False)
-    protocol = (
-        f"{volume.name} sections {sections[0]}:{sections[1]}, never trained on; every pixel of the whole sections; "
-        f"one pass; {config.optimiser.steps} training steps, seed {config.seed}"
-    )
+    Raises:
+        InputError: the file cannot be read.
+    """
     try:
-        description = export_model(
-            finished.network,
-            repository / config.name / str(version),
-            name=config.name,
-            version=str(version),
-            summary=summary,
-            voxel_sizes_nm=[d.voxel_size_nm for d in config.data],
-            training=[
-                TrainingData(name=d.name, sections=f"{d.sections[0]}:{d.sections[1]}", citation=d.citation)
-                for d in config.data
-            ],
-            validation=[
-                Validation(protocol=protocol, roc_auc=measured.roc_auc, average_precision=measured.average_precision)
-            ],
-            weights_licence=WEIGHTS_LICENCE,
-        )
-    except (ExportError, OSError) as error:
-        raise OutputError(f"run {run} cannot be exported: {error}") from error
+        text = "" if fails is None else fails.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--fails is {fails}, which cannot be read: {first_line(error)}; give a text file") from error
+    return Provenance(summary, licence, text, pictures)
+
+
+def export(
+    folder: Path,
+    repository: Path,
+    *,
+    data: Path,
+    provenance: Provenance,
+    sections: tuple[int, int] | None,
+    volume: str | None,
+    figures: Path | None,
+    version: int,
+    storage: Storage,
+) -> None:
+    """Publish a finished run as ``REPOSITORY/NAME/VERSION``, with its figures on held-out sections."""
+    run = load_run(folder)
+    chosen = held_out(run.config, sections, volume, origin=f"run {folder}")
+    description = publish(
+        run,
+        repository / run.config.name / str(version),
+        version=str(version),
+        provenance=provenance,
+        data=data,
+        chosen=chosen,
+        storage=storage,
+        results=None if figures is None else read_results(figures),
+    )
     console.print(_one_line(description))
+    for line in figure_lines(description):
+        console.print(line)
 
 
 def _one_line(d: ModelDescription) -> str:

@@ -14,8 +14,8 @@ from emboundary.training.storing import storing
 console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 
-def parse_sections(text: str) -> tuple[int, int]:
-    """Read ``FIRST:STOP``.
+def parse_sections(text: str, option: str = "sections") -> tuple[int, int]:
+    """Read ``FIRST:STOP``, the value of an option.
 
     Raises:
         UsageError: anything else, or an empty range.
@@ -23,9 +23,9 @@ def parse_sections(text: str) -> tuple[int, int]:
     try:
         first, stop = (int(part) for part in text.split(":"))
     except ValueError:
-        raise UsageError(f"sections is {text!r}; it must be FIRST:STOP, e.g. 13:16") from None
+        raise UsageError(f"{option} is {text!r}; it must be FIRST:STOP, e.g. 13:16") from None
     if not 0 <= first < stop:
-        raise UsageError(f"sections is {text!r}; it needs 0 <= FIRST < STOP")
+        raise UsageError(f"{option} is {text!r}; it needs 0 <= FIRST < STOP")
     return first, stop
 
 

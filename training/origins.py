@@ -1,0 +1,81 @@
+"""What the weights that training began with bring along: what they have seen already, and their licence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from emboundary.model.description import TrainingData
+from emboundary.model.repository import DESCRIPTION_FILE
+from emboundary.service.engine import find_model
+from emboundary.training.config import TrainConfig, load_config
+from emboundary.training.runs import CONFIG
+
+_PACKAGE = Path(__file__).parent
+# As training/starts/README.md says.
+_STARTS_LICENCE = "CC BY-NC-SA 3.0, as the training data ask"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Of the weights that a training begins with.
+
+    Attributes:
+        training: what they learned from.
+        licence: which weights, and under which licence.
+    """
+
+    training: tuple[TrainingData, ...]
+    licence: str
+
+
+def learned_from(config: TrainConfig) -> tuple[TrainingData, ...]:
+    """The volumes and sections that a configuration trains on."""
+    return tuple(
+        TrainingData(name=d.name, sections=f"{d.sections[0]}:{d.sections[1]}", citation=d.citation) for d in config.data
+    )
+
+
+def origin_of(start: str | None) -> Origin | None:
+    """Find out about the weights that ``TrainConfig.start`` names; None where they are random.
+
+    A model's description tells it, or the configuration of the run that weights lie in; of weights by themselves
+    nothing is known.
+
+    Raises:
+        ModelUnavailableError: a model that is not there any more, or is damaged.
+        ConfigError: a run's configuration that cannot be read.
+    """
+    if start is None:
+        return None
+    weights = Path(start)
+    if weights.suffix != ".safetensors":
+        return _of_model(start)
+    if _is_packaged(weights):
+        first_stage = load_config(_PACKAGE / "configs" / f"vnc-{weights.stem}.toml")
+        return Origin(learned_from(first_stage), f"training began with {start}: {_STARTS_LICENCE}")
+    if weights.with_name(DESCRIPTION_FILE).exists():
+        return _of_model(weights.parent)
+    if weights.with_name(CONFIG).exists():
+        before = load_config(weights.with_name(CONFIG))
+        first = origin_of(before.start)
+        begun = f"training began with {before.name}, whose licence is not stated"
+        if first is None:
+            return Origin(learned_from(before), begun)
+        return Origin((*first.training, *learned_from(before)), f"{begun}; {first.licence}")
+    unknown = TrainingData(
+        name=weights.name, sections="unknown", citation="training began with these weights; what they saw is not known"
+    )
+    return Origin((unknown,), f"training began with {weights.name}, whose licence is not known")
+
+
+def _is_packaged(weights: Path) -> bool:
+    packaged = _PACKAGE / "starts" / weights.name
+    if weights.exists():
+        return packaged.exists() and weights.samefile(packaged)
+    return weights == packaged.relative_to(_PACKAGE)
+
+
+def _of_model(model: str | Path) -> Origin:
+    began = find_model(model).description
+    return Origin(began.training, f"training began with {began.name}, version {began.version}: {began.weights_licence}")
