@@ -59,7 +59,7 @@ class ModelConfig(Strict):
 
     def spec(self) -> SegmenterSpec:
         """The frozen description that the network is built from."""
-        return SegmenterSpec(**{k: v for k, v in self.model_dump().items() if k != "context" or v})
+        return SegmenterSpec(**self.model_dump())
 
 
 class DataConfig(Strict):

@@ -30,13 +30,14 @@ def write(folder: Path, text: str) -> Path:
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-def test_shipped_experiments_are_scored_on_the_sections_for_choosing(path: Path) -> None:
+def test_shipped_experiments_compare_variants_on_the_same_sections_after_as_many_steps(path: Path) -> None:
     loaded = load_experiment(path)
-    assert loaded.sections == (11, 13)
     assert loaded.question.endswith("?")
     assert len(loaded.variants) > 1
-    assert {v.config.data[0].sections for v in loaded.variants} == {(0, 11)}
     assert len({v.config.optimiser.steps for v in loaded.variants}) == 1
+    assert len({v.scored for v in loaded.variants}) == 1
+    for volume, _ in loaded.variants[0].scored:
+        assert volume in loaded.variants[0].config.data
 
 
 def test_variants_change_the_base_by_dotted_keys(folder: Path) -> None:
@@ -48,7 +49,8 @@ def test_variants_change_the_base_by_dotted_keys(folder: Path) -> None:
     )
     loaded = load_experiment(write(folder, text))
     one, two = loaded.variants
-    assert (loaded.question, loaded.sections) == ("Which?", (4, 6))
+    assert (loaded.question, one.scored[0][1]) == ("Which?", (4, 6))
+    assert [volume.name for volume, _ in two.scored] == ["synthetic"]
     assert ((one.label, one.folder), (two.label, two.folder)) == (("one", "one"), ("two: more", "two--more"))
     assert (one.config.optimiser.steps, two.config.optimiser.steps) == (9, 4), "the variant's own goes last"
     assert one.config.augment.noise == two.config.augment.noise == 0.5
@@ -80,12 +82,12 @@ VARIANT = '[[variant]]\nlabel = "one"\nset = {{ {} }}\n'
         ),
         (
             HEAD + VARIANT.format('"modle.stem" = 8'),
-            ", variant 'one': modle.stem leads nowhere in the base configuration; give a key of one of its tables",
+            ", variant 'one': modle is not a key that is known here; remove it, or correct it",
         ),
         (HEAD + VARIANT.format('"data.1.name" = "x"'), ", variant 'one': data.1.name leads nowhere"),
         (HEAD + VARIANT.format('"data.first.name" = "x"'), ", variant 'one': data.first.name leads nowhere"),
         (HEAD + VARIANT.format('"data.0" = "x"'), ", variant 'one': data.0 leads nowhere"),
-        (HEAD + VARIANT.format('"seed.more" = 1'), ", variant 'one': seed.more leads nowhere"),
+        (HEAD + VARIANT.format('"name.more" = 1'), ", variant 'one': name.more leads nowhere"),
         (HEAD + VARIANT.format('"optimiser.steps" = 0'), ", variant 'one': optimiser.steps is 0: Input should be"),
         (
             HEAD + VARIANT.format("") + VARIANT.format("").replace("one", "one") + VARIANT.format("seed = 1"),
@@ -111,3 +113,12 @@ def test_a_file_or_a_base_that_cannot_be_read_is_named(folder: Path) -> None:
         load_experiment(path)
     with pytest.raises(ConfigError, match=r"experiment\.toml is not TOML"):
         load_experiment(write(folder, "question"))
+
+
+def test_without_sections_every_volume_is_scored_on_its_validation_sections(folder: Path) -> None:
+    text = HEAD.replace("sections = [4, 6]\n", "eight = false\n") + VARIANT.format('"data.0.validation" = [5, 6]')
+    loaded = load_experiment(write(folder, text))
+    assert not loaded.eight
+    assert [(volume.name, sections) for volume, sections in loaded.variants[0].scored] == [("synthetic", (5, 6))]
+    with pytest.raises(ConfigError, match="sections is missing, and no volume has validation sections; give one"):
+        load_experiment(write(folder, HEAD.replace("sections = [4, 6]\n", "") + VARIANT.format("")))
