@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -10,6 +13,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import onnx
 import pytest
 import tifffile
 from fastapi import FastAPI
@@ -19,16 +23,18 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rich.console import Console
 
+from emboundary.model.description import METADATA_KEY
 from emboundary.model.geometry import BlockGrid, Box, Footprint
 from emboundary.model.repository import load_model
 from emboundary.service.app import close, create_app, create_state, warm_up
+from emboundary.service.checking.estimate import time_tile
 from emboundary.service.client import BoundaryClient, JobSubmission
 from emboundary.service.client.streaming import RemoteModel
 from emboundary.service.engine import IdentityEngine, OnnxEngine
-from emboundary.service.errors import UsageError
+from emboundary.service.errors import ModelUnavailableError, UsageError
 from emboundary.service.preparing.intensity import Intensity
 from emboundary.service.progress import QuietReporter
-from emboundary.service.run.inference import predict_array
+from emboundary.service.run.inference import images_of, predict_array
 from emboundary.service.run.prediction import make_map
 from emboundary.service.run.request import MapRequest
 from emboundary.service.run.tiling import Tiling, split
@@ -236,3 +242,51 @@ def test_tiles_stay_within_their_memory_with_the_sections_around_them() -> None:
     assert amid.block == alone.block
     assert amid.tile[1:] == alone.tile[1:]
     assert amid.tile[0] == max(1, alone.tile[0] - 6)
+
+
+class Given(Intensity):
+    """An intensity that leaves images as they are: to see whether anything else copies them."""
+
+    def normalise(self, array: NDArray[Any]) -> NDArray[np.float32]:
+        return array
+
+
+@pytest.mark.parametrize("sections", [1, 3])
+def test_images_of_single_sections_are_not_copied(sections: int) -> None:
+    raw = np.random.default_rng(0).random((sections, 8, 12), np.float32)
+    images = images_of(raw, 0, Given(0.0, 1.0))
+    assert images.shape == (sections, 1, 8, 12)
+    assert images.flags.c_contiguous
+    assert np.shares_memory(images, raw)
+
+
+def test_what_a_tile_costs_is_counted_in_sections_of_the_map(engines: dict[str, OnnxEngine]) -> None:
+    """Its neighbours are channels, and no images of their own."""
+    engine, volume = engines["deep"], noise(9, 40, 40)
+    whole = Box.of_shape((9, 40, 40))
+    timed = time_tile(
+        engine, volume, whole, (4, 20, 20), (3, 40, 40), INTENSITY, tta=False, clock=time.perf_counter, seconds=60
+    )
+    assert timed.write == (3, 40, 40)
+    _, y, x = engine.footprint.read_box(whole).shape
+    assert timed.pixels == 3 * y * x
+
+
+def test_a_description_that_does_not_know_of_the_neighbours_is_refused(
+    repository_with_context: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "d4" / "1"
+    shutil.copytree(repository_with_context / "d4" / "1", folder)
+    described = load_model(folder).description
+    _, y, x = described.halo
+    blind = described.model_copy(update={"halo": (0, y, x), "receptive_field_radius": (0, 3, 3), "sha256": None})
+    model = onnx.load(folder / "model.onnx")
+    onnx.helper.set_model_props(model, {METADATA_KEY: blind.model_dump_json()})
+    content = model.SerializeToString()
+    (folder / "model.onnx").write_bytes(content)
+    told = blind.model_copy(update={"sha256": hashlib.sha256(content).hexdigest()})
+    (folder / "description.json").write_text(told.model_dump_json())
+    with pytest.raises(
+        ModelUnavailableError, match=r"image tensor\(float\) \['n', 3, .*\(n, c, y, x\) with c = 1: export"
+    ):
+        OnnxEngine.open(load_model(folder), "cpu")
