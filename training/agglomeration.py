@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from emboundary.training.segmentation import Labels, require_probability, require_threshold
 
 
-def agglomerate(probability: NDArray[np.floating[Any]], fragments: Labels, threshold: float) -> Labels:
+def agglomerate(
+    probability: NDArray[np.floating[Any]], fragments: Labels, threshold: float, *, between_sections: bool = True
+) -> Labels:
     """Join fragments that touch, the weakest boundary first, while the boundary between two is weaker than a threshold.
 
     The boundary between two fragments is as strong as the mean, over the pairs of 6-neighbouring voxels through which
@@ -30,9 +32,11 @@ def agglomerate(probability: NDArray[np.floating[Any]], fragments: Labels, thres
         probability: of boundary, in [0, 1] (z, y, x).
         fragments: unsigned or signed integer labels of the same shape, as ``watershed_sections`` gives; 0 = none.
         threshold: in (0, 1]; more joins more.
+        between_sections: False = join within sections only, for scores in two dimensions; labels are then distinct per
+            section, even where fragments were not.
 
     Returns:
-        Labels of the same shape, from 1 without gaps in the order of the fragments; 0 = none.
+        Labels of the same shape, from 1 without gaps; 0 = none.
 
     Raises:
         ValueError: probabilities or a threshold out of range, fragments that are no labels >= 0, shapes that differ.
@@ -46,6 +50,18 @@ def agglomerate(probability: NDArray[np.floating[Any]], fragments: Labels, thres
             f"probability has shape {probability.shape}, fragments {fragments.shape}; "
             "both must be (z, y, x) and the same"
         )
+    if between_sections:
+        return _joined(probability, fragments, threshold)
+    neurites = np.zeros(fragments.shape, np.uint64)
+    count = 0
+    for z in range(len(fragments)):
+        joined = _joined(probability[z : z + 1], fragments[z : z + 1], threshold)
+        neurites[z] = np.where(joined[0], joined[0] + np.uint64(count), 0)
+        count += int(joined.max(initial=0))
+    return neurites
+
+
+def _joined(probability: NDArray[np.floating[Any]], fragments: Labels, threshold: float) -> Labels:
     ids = _numbered(fragments)
     if ids.max(initial=0) < 2:
         return ids
