@@ -88,9 +88,9 @@ def measured(run: Run, data: Path, chosen: Sequence[HeldOut]) -> tuple[Validatio
         DataError: a volume that cannot be read.
     """
     config = run.config
-    for volume, sections in chosen:
-        refuse_seen(config, volume, sections, origin=f"run {run.folder}")
-    volumes = [load_volume(data, volume, sections) for volume, sections in chosen]
+    for described, sections in chosen:
+        refuse_seen(config, described, sections, origin=f"run {run.folder}")
+    volumes = [load_volume(data, described, sections) for described, sections in chosen]
     if not volumes:
         return ()
     engine = TorchEngine(expand_and_fold(run.network), receptive_field(build_onnx(run.network)).footprint)
@@ -121,7 +121,7 @@ def with_figures(validation: Sequence[Validation], results: Results | None, mode
     if results is None:
         return tuple(validation)
     one_pass = Entry(model, 1)
-    spreads = {}
+    spreads: dict[str, Spread] = {}
     for series in (s for s in results.series if model in s.models):
         for volume, (first, stop) in series.score.items():
             auc, precision, v_rand = (score_of(results, series.key, one_pass, m, volume) for m in (AUC, AP, V_RAND))

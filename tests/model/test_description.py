@@ -42,6 +42,18 @@ def test_what_is_not_said_has_the_contract_s_default() -> None:
     assert description.input.axes == description.output.axes == ("n", "c", "y", "x")
 
 
+def test_figures_of_older_descriptions_are_read_and_newer_ones_may_say_more() -> None:
+    old = {"protocol": "vnc sections 13:16", "roc_auc": 0.98, "average_precision": 0.95}
+    spread = {"seeds": 3, "roc_auc": [0.98, 0.001], "average_precision": [0.95, 0.002]}
+    new = old | {"v_rand": 0.9, "v_rand_threshold": 0.4, "spread": spread}
+    first, second = ModelDescription.model_validate(valid() | {"validation": [old, new]}).validation
+    assert (first.v_rand, first.spread) == (None, None)
+    assert second.spread is not None
+    assert (second.v_rand, second.spread.roc_auc, second.spread.v_rand) == (0.9, (0.98, 0.001), None)
+    with pytest.raises(ValidationError, match=r"spread\.seeds"):
+        ModelDescription.model_validate(valid() | {"validation": [new | {"spread": spread | {"seeds": 1}}]})
+
+
 def test_footprint_is_what_the_tiler_wants() -> None:
     assert ModelDescription.model_validate(valid()).footprint == Footprint((0, 48, 48), (1, 8, 8))
 

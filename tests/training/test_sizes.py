@@ -41,7 +41,8 @@ def test_its_cost_is_what_its_size_promises(name: str, least: float, most: float
 @pytest.mark.parametrize("name", BASE)
 def test_both_sizes_learn_from_the_same_and_the_large_one_as_gpus_like_it(name: str) -> None:
     large, small = config_of(name), config_of(name.removesuffix("-base"))
-    assert (large.data, large.augment, large.loss, large.seed) == (small.data, small.augment, small.loss, small.seed)
+    assert (large.data, large.augment, large.seed) == (small.data, small.augment, small.seed)
+    assert (large.start, large.loss.deep) == (None, 0.4), "the small ones go on from weights of their size"
     assert (large.precision, large.channels_last, large.compile) == ("bfloat16", True, True)
     assert large.model.symmetry == small.model.symmetry
 
