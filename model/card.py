@@ -90,8 +90,8 @@ def _validation(figures: tuple[Validation, ...]) -> str:
     if not figures:
         return "Not yet."
     rows = [
-        f"| {v.protocol} | {v.roc_auc:.5f} | {v.average_precision:.4f} | {_or_dash(v.v_rand)} "
-        f"| {_or_dash(v.v_rand_threshold, 1)} |"
+        f"| {v.protocol} | {v.roc_auc:.5f} | {v.average_precision:.4f} | {_or_dash(v.v_rand, '.4f')} "
+        f"| {_or_dash(v.v_rand_threshold, 'g')} |"
         for v in figures
     ]
     head = "| protocol | ROC AUC | average precision | V_rand, thinned | at threshold |"
@@ -118,8 +118,8 @@ def _spread(what: str, spread: Spread) -> str:
     )
 
 
-def _or_dash(value: float | None, digits: int = 4) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
+def _or_dash(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
 
 
 def _made(making: Making) -> list[str]:
