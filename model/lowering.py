@@ -17,13 +17,21 @@ Source for the first: Shi et al. 2016, "Is the deconvolution layer the same as a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TypeGuard
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 from onnx_ir.tape import Tape
+
+from emboundary.model.rewriting import (
+    bias_of,
+    constant_of,
+    only_consumer,
+    producer_of,
+    put_in_place,
+    static_shape,
+    tensor_of,
+)
 
 # The largest channel block of any CPU that ONNX Runtime has kernels for; a multiple of the smaller ones.
 CHANNEL_BLOCK = 16
@@ -53,21 +61,21 @@ def deconvolutions_to_subpixel(graph: ir.Graph) -> None:
         if node.op_type != "ConvTranspose":
             continue
         stride = _checked_subpixel_stride(node)
-        weight = _constant(node.inputs[1])
+        weight = constant_of(node.inputs[1])
         inputs, outputs = weight.shape[:2]
-        bias = _bias(node, outputs)
+        bias = bias_of(node, outputs)
         # (input, output, coarse y, r y, coarse x, r x); the farther coarse pixel has the later taps
         taps = weight.reshape(inputs, outputs, 2, stride, 2, stride)[:, :, ::-1, :, ::-1, :]
         bank = taps.transpose(1, 3, 5, 0, 2, 4).reshape(outputs * stride**2, inputs, 2, 2)
 
-        last, relu = node, _only_consumer(node.outputs[0])
+        last, relu = node, only_consumer(node.outputs[0])
         tape, name = Tape(), node.outputs[0].name
         y = tape.op(
             "Conv",
             [
                 node.inputs[0],
-                tape.initializer(_tensor(bank), f"{name}_weight"),
-                tape.initializer(_tensor(np.repeat(bias, stride**2)), f"{name}_bias"),
+                tape.initializer(tensor_of(bank), f"{name}_weight"),
+                tape.initializer(tensor_of(np.repeat(bias, stride**2)), f"{name}_bias"),
             ],
             {"kernel_shape": [2, 2], "pads": [1, 1, 1, 1]},
         )
@@ -75,11 +83,11 @@ def deconvolutions_to_subpixel(graph: ir.Graph) -> None:
             y, last = tape.op("Relu", [y]), relu
         y = tape.op("DepthToSpace", [y], {"blocksize": stride, "mode": "CRD"})
         crop = [
-            tape.initializer(_tensor(np.array(values, dtype=np.int64)), f"{name}_crop_{what}")
+            tape.initializer(tensor_of(np.array(values, dtype=np.int64)), f"{name}_crop_{what}")
             for what, values in (("start", [stride // 2] * 2), ("stop", [-(stride // 2)] * 2), ("axes", [2, 3]))
         ]
         y = tape.op("Slice", [y, *crop])
-        _replace(graph, [node] if last is node else [node, last], tape, y)
+        put_in_place(graph, [node] if last is node else [node, last], tape, y)
 
 
 def _checked_subpixel_stride(node: ir.Node) -> int:
@@ -103,16 +111,16 @@ def group_maxima_to_pooling(graph: ir.Graph) -> None:
     for node in list(graph):
         if node.op_type != "ReduceMax":
             continue
-        unflatten = _producer(node.inputs[0])
-        if unflatten is None or unflatten.op_type != "Reshape" or _constant(node.inputs[1]).tolist() != [2]:
+        unflatten = producer_of(node.inputs[0])
+        if unflatten is None or unflatten.op_type != "Reshape" or constant_of(node.inputs[1]).tolist() != [2]:
             continue
-        order = _static_shape(unflatten.outputs[0])[2]
+        order = static_shape(unflatten.outputs[0])[2]
         tape, name = Tape(), node.outputs[0].name
-        axis = tape.initializer(_tensor(np.array([1], dtype=np.int64)), f"{name}_axis")
+        axis = tape.initializer(tensor_of(np.array([1], dtype=np.int64)), f"{name}_axis")
         y = tape.op("Unsqueeze", [unflatten.inputs[0], axis])
         y = tape.op("MaxPool", [y], {"kernel_shape": [order, 1, 1], "strides": [order, 1, 1]})
         y = tape.op("Squeeze", [y, axis])
-        _replace(graph, [node], tape, y)
+        put_in_place(graph, [node], tape, y)
 
 
 def flatten_concatenations(graph: ir.Graph) -> None:
@@ -125,13 +133,13 @@ def flatten_concatenations(graph: ir.Graph) -> None:
             continue
         parts: list[ir.Value | None] = []
         for value in node.inputs:
-            inner = _producer(value)
+            inner = producer_of(value)
             parts += inner.inputs if _is_channel_concatenation(inner) else [value]
         if len(parts) > len(node.inputs):
             tape = Tape()
             flat = tape.op("Concat", parts, {"axis": 1})
             flat.shape, flat.type = node.outputs[0].shape, node.outputs[0].type
-            _replace(graph, [node], tape, flat)
+            put_in_place(graph, [node], tape, flat)
 
 
 def split_unaligned_concatenations(graph: ir.Graph) -> None:
@@ -141,17 +149,17 @@ def split_unaligned_concatenations(graph: ir.Graph) -> None:
     less than a block.
     """
     for node in list(graph):
-        concat = _producer(node.inputs[0]) if node.op_type == "Conv" else None
+        concat = producer_of(node.inputs[0]) if node.op_type == "Conv" else None
         if concat is None or not _is_channel_concatenation(concat):
             continue
         parts = list(concat.inputs)
-        ends = np.cumsum([_static_shape(part)[1] for part in parts])
+        ends = np.cumsum([static_shape(part)[1] for part in parts])
         aligned = [i + 1 for i, end in enumerate(ends) if end % CHANNEL_BLOCK == 0]
         if not aligned or aligned[-1] == len(parts) or ends[-1] - ends[aligned[-1] - 1] >= CHANNEL_BLOCK:
             continue
         cut, channels = aligned[-1], int(ends[aligned[-1] - 1])
-        weight = _constant(node.inputs[1])
-        bias = _bias(node, len(weight))
+        weight = constant_of(node.inputs[1])
+        bias = bias_of(node, len(weight))
         tape, name = Tape(), node.outputs[0].name
         halves = []
         for what, maps, bank, shift in (
@@ -160,51 +168,15 @@ def split_unaligned_concatenations(graph: ir.Graph) -> None:
         ):
             maps_joined = maps[0] if len(maps) == 1 else tape.op("Concat", maps, {"axis": 1})
             terms = [
-                tape.initializer(_tensor(bank), f"{name}_{what}_weight"),
-                tape.initializer(_tensor(shift), f"{name}_{what}_bias"),
+                tape.initializer(tensor_of(bank), f"{name}_{what}_weight"),
+                tape.initializer(tensor_of(shift), f"{name}_{what}_bias"),
             ]
             half = tape.op("Conv", [maps_joined, *terms], dict(node.attributes))
             # The sum is fused into a convolution only if both shapes are declared and equal.
             half.shape, half.type = node.outputs[0].shape, node.outputs[0].type
             halves.append(half)
-        _replace(graph, [node], tape, tape.op("Add", halves))
-
-
-def _producer(value: ir.Value | None) -> ir.Node | None:
-    return value.producer() if value is not None else None
+        put_in_place(graph, [node], tape, tape.op("Add", halves))
 
 
 def _is_channel_concatenation(node: ir.Node | None) -> TypeGuard[ir.Node]:
     return node is not None and node.op_type == "Concat" and node.attributes.get_int("axis") == 1
-
-
-def _only_consumer(value: ir.Value) -> ir.Node | None:
-    consumers = value.consumers()
-    return consumers[0] if len(consumers) == 1 and not value.is_graph_output() else None
-
-
-def _static_shape(value: ir.Value | None) -> list[int]:
-    """Shape of a value with -1 for every dynamic extent."""
-    assert value is not None and value.shape is not None, "exported graphs declare the rank of every value"
-    return [extent if isinstance(extent, int) else -1 for extent in value.shape]
-
-
-def _constant(value: ir.Value | None) -> NDArray[np.generic]:
-    assert value is not None and value.const_value is not None, "weights and axes are constants of the graph"
-    return value.const_value.numpy()
-
-
-def _bias(node: ir.Node, outputs: int) -> NDArray[np.generic]:
-    """A convolution's bias; the exporter leaves out those that are zero."""
-    return _constant(node.inputs[2]) if len(node.inputs) > 2 else np.zeros(outputs, dtype=np.float32)
-
-
-def _tensor(array: NDArray[np.generic]) -> ir.TensorProtocol:
-    return ir.Tensor(np.ascontiguousarray(array))
-
-
-def _replace(graph: ir.Graph, old: Sequence[ir.Node], tape: Tape, result: ir.Value) -> None:
-    """Put the tape's nodes where the old ones stood; the last old node's output becomes ``result``."""
-    for value in tape.initializers:
-        graph.register_initializer(value)
-    ir.convenience.replace_nodes_and_values(graph, old[-1], old, list(tape.nodes), [old[-1].outputs[0]], [result])

@@ -48,3 +48,20 @@ def store_in_half(model: onnx.ModelProto) -> onnx.ModelProto:
 def one_digit_above(value: float) -> float:
     """The least number with one significant decimal digit that is not below ``value``: 0.0061 -> 0.007."""
     return float(Context(prec=1, rounding=ROUND_CEILING).create_decimal(repr(value)))
+
+
+def restore_whole(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Copy a graph that ``store_in_half`` wrote with float32 constants in place of the casts; any other as it is."""
+    whole = onnx.ModelProto()
+    whole.CopyFrom(model)
+    stored = {tensor.name: tensor for tensor in whole.graph.initializer}
+    rest = []
+    for node in whole.graph.node:
+        if node.op_type == "Cast" and node.input[0] in stored:
+            tensor = stored[node.input[0]]
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), node.output[0]))
+        else:
+            rest.append(node)
+    del whole.graph.node[:]
+    whole.graph.node.extend(rest)
+    return whole

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from emboundary.model.footprint import receptive_field
 from emboundary.model.groups import D4, act, inverse_element
 from emboundary.model.inception import STRIDE, SegmenterSpec
-from emboundary.model.storage import one_digit_above, store_in_half
+from emboundary.model.storage import one_digit_above, restore_whole, store_in_half
 
 MakeGraph = Callable[[SegmenterSpec], onnx.ModelProto]
 
@@ -55,6 +55,17 @@ def test_the_graph_computes_what_numpy_rounds_its_weights_to(whole: onnx.ModelPr
     image = np.random.default_rng(1).standard_normal((2, 1, 3 * STRIDE, 5 * STRIDE), dtype=np.float32)
     np.testing.assert_array_equal(run(halved, image), run(rounded, image))
     assert np.abs(run(halved, image) - run(whole, image)).max() > 0
+
+
+def test_restoring_gives_the_same_graph_without_casts(whole: onnx.ModelProto, halved: onnx.ModelProto) -> None:
+    restored = restore_whole(halved)
+    assert [node.op_type for node in restored.graph.node] == [node.op_type for node in whole.graph.node]
+    assert [(t.name, t.data_type) for t in restored.graph.initializer] == [
+        (t.name, t.data_type) for t in whole.graph.initializer
+    ]
+    image = np.random.default_rng(3).standard_normal((1, 1, 2 * STRIDE, 3 * STRIDE), dtype=np.float32)
+    np.testing.assert_array_equal(run(restored, image), run(halved, image))
+    assert restore_whole(whole) == whole
 
 
 def test_the_symmetry_stays_exact(halved: onnx.ModelProto) -> None:
