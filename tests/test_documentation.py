@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -17,15 +18,15 @@ def test_readme_shows_the_measured_table():
     assert shown.group(1) == (COMPARISON / "table.md").read_text(encoding="utf-8")
 
 
-def test_table_was_measured_on_the_bundled_files():
-    models = json.loads((COMPARISON / "table.json").read_text(encoding="utf-8"))["models"]
-    folders = {
-        "plain-noaug": ROOT / "training" / "baselines",
-        **dict.fromkeys(("plain", "paper", "d4"), ROOT / "model" / "zoo"),
-    }
-    for name, digest in models.items():
-        description = json.loads((folders[name] / name / "1" / "description.json").read_text(encoding="utf-8"))
-        assert description["sha256"] == digest, f"docs/comparison was not measured on the bundled {name}"
+def test_the_comparison_was_measured_on_the_bundled_weights():
+    timing = json.loads((COMPARISON / "results.json").read_text(encoding="utf-8"))["timing"]
+    measured = {row["model"]: row["weights_sha256"] for row in timing["rows"]}
+    assert {"d4", "plain"} <= measured.keys()
+    for name, digest in measured.items():
+        weights = ROOT / "model" / "zoo" / name / "1" / "weights.safetensors"
+        assert hashlib.sha256(weights.read_bytes()).hexdigest() == digest, (
+            f"the comparison is not of the bundled {name}"
+        )
 
 
 def test_links_in_the_documentation_lead_somewhere():

@@ -13,8 +13,6 @@ import torch
 from emboundary.model.footprint import count_parameters
 from emboundary.model.repository import load_model
 from emboundary.service import console
-from emboundary.service.engine import find_model
-from emboundary.training import commands
 from emboundary.training.cli import NAME, create_cli
 from emboundary.training.runs import load_run
 
@@ -123,32 +121,6 @@ def test_a_model_is_not_scored_on_what_it_says_it_has_seen(
     )
 
 
-def test_compare_writes_table_and_pictures(
-    run: Run, repository: Path, trained: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    models = {"plain": "plain", commands.BASELINES / "plain-noaug": "plain", "paper": "d4", "d4": "d4"}
-    monkeypatch.setattr(commands, "find_model", lambda name: find_model(models[name], repository))
-    out = tmp_path / "results" / "comparison"
-    words = ("--data", data, "--config", trained.parent / "tiny.toml", "--sections", "4:6", "--rounds", 1)
-    code, shown, _ = run("compare", *words, "--out", out, "--device", "cpu")
-    assert code == 0
-    assert {path.name for path in out.iterdir()} == {"table.md", "table.json", "curves.png", "maps.png"}
-    table = (out / "table.md").read_text()
-    assert shown == table
-    record = json.loads((out / "table.json").read_text())
-    assert [row["label"] for row in record["rows"]] == [
-        "plain",
-        "plain, trained without augmentation",
-        "plain + 8x augmentation, mean",
-        "plain + 8x augmentation, majority vote",
-        "paper",
-        "d4",
-    ]
-    assert all(f"| {row['label']} | {row['passes']} |" in table for row in record["rows"])
-    assert (record["volume"], record["sections"], record["rounds"], record["device"]) == ("synthetic", [4, 6], 1, "cpu")
-    assert record["models"] == {name: load_model(name, repository).description.sha256 for name in ("plain", "d4")}
-
-
 def test_an_experiment_is_trained_scored_and_scored_again(run: Run, trained: Path, data: Path, tmp_path: Path) -> None:
     file = tmp_path / "which.toml"
     file.write_text(
@@ -221,8 +193,14 @@ def failure(result: tuple[int, str, str], code: int) -> str:
         ("export RUN --to zoo --summary s --data DATA --sections 4:6 --picture none", 1, "--picture is none, which is"),
         ("export RUN --to zoo --summary s --data DATA --sections 4:6 --figures none", 1, "--figures is none, which ho"),
         ("evaluate MODEL --data DATA --sections 4:9 --config tiny.toml", 1, "sections 4:9 are not all in synthetic"),
-        ("compare --data DATA --config none.toml --out out", 1, "config none.toml cannot be read: No such file"),
-        ("compare --data DATA --config tiny.toml --out out --rounds 0", 2, "Invalid value for '--rounds': "),
+        (
+            "compare --data DATA --runs r --study none.toml --out out",
+            1,
+            "config none.toml cannot be read: No such file",
+        ),
+        ("compare --data DATA --runs r --study tiny.toml --out out", 1, "study tiny.toml: question is missing; it has"),
+        ("compare --data DATA --runs r --out out --rounds 0", 2, "Invalid value for '--rounds': "),
+        ("compare --data DATA --runs r --out out --jobs 0", 2, "Invalid value for '--jobs': "),
         ("experiment none.toml --data DATA --runs r --out out", 1, "config none.toml cannot be read: No such file"),
         ("experiment tiny.toml --data DATA --runs r --out out", 1, "experiment tiny.toml: question is missing; it has"),
         ("learn", 2, "No such command 'learn'"),
