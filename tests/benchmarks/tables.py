@@ -143,12 +143,50 @@ def campaigns(found: Result) -> str:
     return f"{total}.\n\n" + table(["test at full length", "ended", "seconds", "counted"], rows)
 
 
+def quantised(found: Result) -> str:
+    names = {"float32": "as it is", "float16": "float16 storage", "int8": "int8"}
+    rows = [
+        [
+            f"`{model['model']}` {model['version']}, {names[name]}",
+            f"{row['bytes'] / 1e6:.2f} MB",
+            f"{row['roc_auc']:.5f}",
+            f"{row['average_precision']:.4f}",
+            f"{row['largest_difference']:.1e}",
+            f"{row['symmetry_error']:.1e}",
+            f"{1000 * row['load_seconds']:.0f}",
+            f"{row['pass_seconds']:.3f}",
+            times(row["faster"]),
+            times(row["faster_two_threads"]) if row["faster_two_threads"] else "",
+        ]
+        for model in found["models"]
+        for name, row in model["rows"].items()
+    ]
+    verdicts = [
+        f"`{model['model']}` in int8 {'pays' if model['int8_pays'] else 'does not pay'} (AUC falls by "
+        f"{model['auc_lost']:.5f})"
+        for model in found["models"]
+    ]
+    head = [
+        *("", "file", "ROC AUC", "average precision", "largest difference", "symmetry error", "load, CPU ms"),
+        *("pass, CPU seconds", "times as fast, one thread", "two threads"),
+    ]
+    return (
+        f"Crops of {shape(found['shape'])} voxels of sections that the model was not trained on, "
+        f"{found['rounds']} rounds.  int8 pays if the AUC falls by less than {found['may_lose']} and a pass is "
+        f"at least {found['must_gain']} times as fast, with one thread (CPU time) and with two (wall time): "
+        f"{'; '.join(verdicts)}.  The load average was {found['others_load']:.0f} when this began; whatever else runs "
+        "stretches wall times.  8-bit sums are exact, so a symmetric network is symmetric in int8 bit "
+        "for bit up to its float32 head.\n\n" + table(head, rows)
+    )
+
+
 SECTIONS = {
     "pipeline": ("What a run costs beside its network", pipeline),
     "copying": ("The pipeline without a network, against a plain zarr-python copy", copying),
     "memory": ("Peak memory", memory),
     "contenders": ("Side by side with MONAI and nnU-Net", contenders),
     "codecs": ("Storing boundary maps", codecs),
+    "quantised": ("Smaller files: float16 storage and int8", quantised),
     "serving": ("The service beside its session, LitServe and BentoML", serving_tables.serving),
     "load": ("The service under load", serving_tables.load),
     "serving_stops": ("Stopping and killing the service", serving_tables.stops),
