@@ -71,7 +71,7 @@ class TorchEngine:
     outputs: tuple[str, ...] = ("boundary",)
 
     def run(self, images: Map) -> Map:
-        """Map normalised images (n, 1, y, x) to probabilities of the same shape, in float32."""
+        """Map normalised images (n, c, y, x) to probabilities of the same shape, in float32."""
         with torch.inference_mode():
             logit = self.network(torch.from_numpy(np.ascontiguousarray(images)))
             probability: Map = torch.sigmoid(logit).numpy()
@@ -99,7 +99,7 @@ class VotingEngine:
         return self.engine.outputs
 
     def run(self, images: Map) -> Map:
-        """Map normalised images (n, 1, y, x) to votes (n, K, y, x)."""
+        """Map normalised images (n, c, y, x) to votes (n, K, y, x)."""
         return (self.engine.run(images) >= 0.5).astype(np.float32)
 
 

@@ -54,7 +54,7 @@ def _run_variant(variant: Variant, eight: bool, data: Path, runs: Path, device: 
     return _Outcome(
         variant=variant.label,
         parameters=count_parameters(run.network),
-        flops_per_pixel=flops_per_pixel(expand_and_fold(run.network), STRIDE),
+        flops_per_pixel=flops_per_pixel(expand_and_fold(run.network), STRIDE, run.network.spec.channels),
         final_loss=run.final_loss,
         one_pass={volume.name: score_network(run.network, volume, tta=False) for volume in volumes},
         eight_passes={v.name: score_network(run.network, v, tta=True) for v in volumes} if eight else None,
