@@ -1,123 +1,140 @@
+"""A whole study, from nothing to its page, and again for nothing."""
+
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from emboundary.model.geometry import Footprint
-from emboundary.training.compare import Comparison, Contestant, Row, as_markdown, as_records, compare
-from emboundary.training.data import LabelledVolume
-from emboundary.training.evaluate import Scores, score
+from emboundary.service import console
+from emboundary.training import compare as comparing
+from emboundary.training.cli import NAME, create_cli
+from emboundary.training.compare import joins, loss_means
+from emboundary.training.comparing import working
+from emboundary.training.comparing.records import Results, RunScores
+from emboundary.training.config import TrainConfig
+from emboundary.training.study import Study, load_study
 
-Map = NDArray[np.float32]
+MakeConfig = Callable[..., TrainConfig]
 
-FOOTPRINT = Footprint((0, 8, 8), (1, 8, 8))
-
-
-@dataclass(frozen=True)
-class Darkness:
-    """Dark is boundary, the more so the further right: a network that is not symmetric."""
-
-    slope: float
-    footprint: Footprint = FOOTPRINT
-    outputs: tuple[str, ...] = ("boundary",)
-
-    def run(self, images: Map) -> Map:
-        return (1 / (1 + np.exp(images - np.linspace(0, self.slope, images.shape[-1])))).astype(np.float32)
-
-
-@pytest.fixture(scope="module")
-def contestants() -> tuple[Contestant, ...]:
-    first = Darkness(2.0)
-    return (
-        Contestant("first", first),
-        Contestant("first, mean", first, "mean"),
-        Contestant("first, vote", first, "vote"),
-        Contestant("second", Darkness(0.0)),
-    )
+SERIES = """
+[[series]]
+key = "{key}"
+title = "Series {key}"
+models = {models}
+seeds = [0]
+train = ["synthetic"]
+score = ["synthetic"]
+"""
 
 
 @pytest.fixture(scope="module")
-def comparison(contestants: tuple[Contestant, ...], volume: LabelledVolume) -> Comparison:
-    return compare(contestants, volume, rounds=2)
+def study(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study of d4 and plain, and of a second d4 on one section that is never trained."""
+    folder = tmp_path_factory.mktemp("study")
+    tiny = (trained.parent / "tiny.toml").read_text()
+    tiny = tiny.replace("sections = [0, 4]", "sections = [0, 4]\nvalidation = [4, 6]").replace("steps = 6", "steps = 2")
+    for model in ("d4", "plain"):
+        named = tiny.replace('"tiny"', f'"{model}"').replace('symmetry = "d4"', f'symmetry = "{model}"')
+        (folder / f"{model}.toml").write_text(named)
+    text = 'question = "Which?"\n[models]\nd4 = "d4.toml"\nplain = "plain.toml"\n'
+    text += SERIES.format(key="all", models='["d4"]') + SERIES.format(key="others", models='["plain"]')
+    text += SERIES.format(key="few", models='["d4"]') + "sections = 1\n"
+    (folder / "study.toml").write_text(text)
+    return folder / "study.toml"
 
 
-def test_every_contestant_has_a_row_a_curve_and_a_map(comparison: Comparison, volume: LabelledVolume) -> None:
-    assert [row.label for row in comparison.rows] == ["first", "first, mean", "first, vote", "second"]
-    assert [row.passes for row in comparison.rows] == [1, 8, 8, 1]
-    assert len(comparison.curves) == len(comparison.maps) == 4
-    for row, probability in zip(comparison.rows, comparison.maps, strict=True):
-        assert probability.shape == volume.raw.shape
-        assert row.scores == score(volume.target, probability)
+@pytest.fixture(scope="module")
+def runs(study: Path) -> Path:
+    """Where the study's runs are; filled by the first test that compares."""
+    return study.parent / "runs"
 
 
-def test_passes_are_joined_as_asked(comparison: Comparison) -> None:
-    one, mean, vote, _ = comparison.maps
-    assert not np.allclose(one, mean)
-    assert set(np.unique(vote * 8)) <= set(range(9))
-    assert len(np.unique(vote)) > 2
+def compare(study: Path, data: Path, runs: Path, out: Path, *more: str) -> int:
+    words = ["compare", "--study", study, "--data", data, "--runs", runs, "--out", out, "--rounds", 1]
+    return console.run(create_cli(), NAME, [*map(str, words), "--device", "cpu", "--threads", "1", *more])
 
 
-def test_seconds_are_relative_to_the_first(comparison: Comparison) -> None:
-    assert comparison.rows[0].relative_seconds == 1.0
-    assert all(row.seconds > 0 for row in comparison.rows)
+@pytest.fixture(scope="module")
+def out(study: Path, data: Path, runs: Path) -> Path:
+    """Folder of the page of the finished study."""
+    folder = study.parent / "docs"
+    assert compare(study, data, runs, folder) == 0
+    return folder
 
 
-def test_the_ratio_is_taken_within_each_round(
-    contestants: tuple[Contestant, ...], volume: LabelledVolume, monkeypatch: pytest.MonkeyPatch
+def test_a_study_is_trained_scored_and_written_down(out: Path, runs: Path) -> None:
+    assert (out / "comparison.md").read_text().startswith("# Which?\n")
+    results = Results.model_validate_json((out / "comparison" / "results.json").read_bytes())
+    assert [(r.series, r.model, r.seed) for r in results.runs] == [
+        ("all", "d4", 0),
+        ("others", "plain", 0),
+        ("few", "d4", 0),
+    ]
+    assert [[m.passes for m in r.scores.maps] for r in results.runs] == [[1], [1, 8], [1]]
+    assert [s.joins for s in results.series] == [None, "all", None]
+    assert (results.missing, results.study) == ((), "study.toml")
+    assert results.timing is not None
+    assert [(row.model, row.passes) for row in results.timing.rows] == [("d4", 1), ("plain", 1), ("plain", 8)]
+    assert results.timing.rows[0].equivariance_error < 1e-5
+    drawn = {path.name for path in (out / "comparison").glob("*.png")}
+    assert drawn == {"gains.png", "curves.png", "losses-all.png", "costs.png", "sizes.png", "regions-synthetic.png"}
+    kept = list(runs.glob("*/*/maps/*.npy"))
+    assert len(kept) == 3
+    assert {np.load(path).shape for path in kept} == {(2, 64, 72)}
+
+
+def test_a_finished_study_is_written_again_for_nothing(
+    study: Path, data: Path, runs: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The machine becomes ten times slower with every round; the second contestant always takes twice as long.
-    seconds = iter([1.0, 2.0, 10.0, 20.0, 100.0, 200.0])
-    now = [0.0]
-
-    def clock() -> float:
-        return now[0]
-
-    def predict(*_: object, **__: object) -> None:
-        now[0] += next(seconds)
-
-    monkeypatch.setattr("emboundary.training.compare.time.perf_counter", clock)
-    monkeypatch.setattr("emboundary.training.compare.predict_array", predict)
-    rows = compare((contestants[0], contestants[3]), volume, rounds=3).rows
-    assert [(row.seconds, row.relative_seconds) for row in rows] == [(10.0, 1.0), (20.0, 2.0)]
+    for module, name in ((working, "fit"), (comparing, "time_contestants"), (comparing, "open_engine")):
+        monkeypatch.setattr(module, name, None)
+    monkeypatch.setattr("emboundary.training.comparing.scoring.open_engine", None)
+    assert compare(study, data, runs, tmp_path, "--finished-only") == 0
+    for path in (p for p in out.rglob("*") if p.is_file()):
+        assert (tmp_path / path.relative_to(out)).read_bytes() == path.read_bytes(), path.name
 
 
-def test_the_equivariance_error_is_measured(comparison: Comparison) -> None:
-    one, mean, _, second = comparison.rows
-    assert one.equivariance_error > 0.1
-    assert mean.equivariance_error < 1e-6
-    assert second.equivariance_error < 1e-6
+@pytest.mark.usefixtures("out")
+def test_other_weights_are_scored_again(study: Path, data: Path, runs: Path, tmp_path: Path) -> None:
+    few = runs / "few" / "d4-0"
+    record = few / "scores.json"
+    before = record.read_bytes()
+    stale = json.loads(before)
+    stale["weights_sha256"] = "0" * 64
+    stale["maps"][0]["roc_auc"] = 0.123
+    record.write_text(json.dumps(stale))
+    assert compare(study, data, runs, tmp_path, "--finished-only") == 0
+    again, first = (RunScores.model_validate_json(text) for text in (record.read_bytes(), before))
+    assert again.weights_sha256 == first.weights_sha256
+    assert again.maps[0].model_copy(update={"seconds": 0.0}) == first.maps[0].model_copy(update={"seconds": 0.0})
 
 
-def test_what_it_does_is_told(contestants: tuple[Contestant, ...], volume: LabelledVolume) -> None:
-    lines: list[str] = []
-    compare(contestants[:1], volume, rounds=1, report=lines.append)
-    assert lines == ["scoring first", "timing, 1 rounds"]
+def test_unfinished_runs_are_trained_or_listed(
+    study: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compare(study, data, tmp_path / "none", tmp_path / "docs", "--finished-only") == 0
+    results = Results.model_validate_json((tmp_path / "docs" / "comparison" / "results.json").read_bytes())
+    assert results.missing == ("all/d4-0", "others/plain-0", "few/d4-0")
+    assert "`all/d4-0`, `others/plain-0`, `few/d4-0`" in (tmp_path / "docs" / "comparison.md").read_text()
+    shown = capsys.readouterr().out.splitlines()
+    assert all(line.startswith("not measured: ") for line in shown)
+    assert not (tmp_path / "none").exists()
 
 
-def test_no_rounds_and_no_contestants_are_refused(contestants: tuple[Contestant, ...], volume: LabelledVolume) -> None:
-    with pytest.raises(ValueError, match=r"^rounds is 0; at least one is needed to measure seconds$"):
-        compare(contestants, volume, rounds=0)
-    with pytest.raises(ValueError, match=r"^contestants is empty; the first is what the others' seconds are compared"):
-        compare((), volume, rounds=1)
+def test_series_of_one_experiment_join(study: Path) -> None:
+    loaded = load_study(study)
+    assert [joins(loaded, key) for key in ("all", "others", "few")] == [None, "all", None]
+    first, other, few = loaded.series
+    other = other.model_copy(update={"models": ("d4",)})
+    assert joins(Study(loaded.question, (first, other, few), loaded.runs), "others") is None, "d4 would be there twice"
 
 
-ROW = Row("plain", 8, Scores(0.98123456, 0.93216, 0.87654, 0.4), 1.234, 8.126, 1.23e-6)
-
-
-def test_the_table_in_markdown_has_every_row() -> None:
-    lines = as_markdown((ROW, replace(ROW, label="d4", passes=1))).splitlines()
-    assert len(lines) == 4
-    assert lines[2] == "| plain | 8 | 0.98123 | 0.9322 | 0.8765 | 1.23 | 8.13 | 1.2e-06 |"
-    assert lines[3].startswith("| d4 | 1 | ")
-    assert len({line.count("|") for line in lines}) == 1
-
-
-def test_the_table_in_json_has_every_digit(comparison: Comparison) -> None:
-    records = json.loads(json.dumps(as_records(comparison.rows)))
-    assert [record["label"] for record in records] == [row.label for row in comparison.rows]
-    for record, row in zip(records, comparison.rows, strict=True):
-        assert Row(**(record | {"scores": Scores(**record["scores"])})) == row
+def test_losses_become_means_of_stretches() -> None:
+    found = loss_means(float(i) for i in range(1, 251))
+    assert (found.steps[:2], found.losses[:2]) == ((2, 4), (1.5, 3.5))
+    assert len(found.steps) == 125
+    assert loss_means([0.5, 0.25]).losses == (0.5, 0.25)

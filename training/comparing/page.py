@@ -71,7 +71,7 @@ def render(results: Results, pictures: Collection[str]) -> str:
         "eight predictions by majority vote, this comparison by their mean, which ranks pixels better.",
         "## Again",
         _again(results),
-        _environments(results),
+        *_environments(results),
     ]
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
@@ -194,12 +194,12 @@ def _again(results: Results) -> str:
     )
 
 
-def _environments(results: Results) -> str:
+def _environments(results: Results) -> list[str]:
     found = [run.scores.environment for run in results.runs]
     if results.timing is not None:
         found.append(results.timing.environment)
     distinct = dict.fromkeys(_told(environment) for environment in found)
-    return "Measured with:\n\n" + "\n".join(f"- {line}" for line in distinct)
+    return ["Measured with:", "\n".join(f"- {line}" for line in distinct)] if distinct else []
 
 
 def _told(environment: Environment) -> str:

@@ -8,6 +8,7 @@ from statistics import fmean
 
 import numpy as np
 from matplotlib.axes import Axes
+from numpy.typing import NDArray
 
 from emboundary.training.comparing.records import LossCurve, MapScores, Results, SeriesRecord, Timing
 from emboundary.training.comparing.statistics import (
@@ -87,7 +88,7 @@ def curves(path: Path, results: Results, series: SeriesRecord) -> None:
     figure = new_figure(11.0, 7.2)
     panels = figure.subplots(2, len(series.score), squeeze=False)
     for (upper, lower), volume in zip(panels.T, series.score, strict=True):
-        least_roc, least_precision = 1.0, 1.0
+        least_roc, least_precision = 0.95, 0.95  # or less
         for entry, scored in _maps(results, series, seed, volume):
             look, curve = look_of(entry), scored.curve
             style = {"color": look.colour, "linestyle": look.line, "linewidth": 1.4}
@@ -219,7 +220,7 @@ def _maps(results: Results, series: SeriesRecord, seed: int, volume: str) -> lis
     ]
 
 
-def _smooth(found: list[LossCurve], window: int = 5) -> tuple[np.ndarray, np.ndarray]:
+def _smooth(found: list[LossCurve], window: int = 5) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Steps (n) and running means (seeds, n) of curves that share their steps."""
     values = np.array([curve.losses for curve in found])
     width = min(window, values.shape[1])
