@@ -17,11 +17,11 @@ from emboundary.training.commands import experiment as experiment_command
 from emboundary.training.commands import export as export_command
 from emboundary.training.commands import fit as fit_command
 from emboundary.training.commands.shared import parse_sections
+from emboundary.training.origins import UNSTATED
 from emboundary.training.own_data import NETWORKS
 from emboundary.training.publishing import Provenance
 
 NAME = "emboundary-train"
-UNSTATED = "not stated: ask whoever gave you the model"
 UNSUMMARISED = "Trained by emboundary-train fit."
 
 Data = Annotated[Path, typer.Option(help="Folder of the training data; the configuration's paths are relative to it.")]

@@ -11,9 +11,11 @@ from emboundary.service.engine import find_model
 from emboundary.training.config import TrainConfig, load_config
 from emboundary.training.runs import CONFIG
 
+UNSTATED = "not stated: ask whoever gave you the weights"
+
 _PACKAGE = Path(__file__).parent
 # As training/starts/README.md says.
-_STARTS_LICENCE = "CC BY-NC-SA 3.0, as the training data ask"
+_STARTS_LICENCE = "CC BY-NC-SA 3.0 (non-commercial, attribution, share alike), as the training data ask"
 
 
 @dataclass(frozen=True)
@@ -22,11 +24,17 @@ class Origin:
 
     Attributes:
         training: what they learned from.
-        licence: which weights, and under which licence.
+        name: of the weights or of their model.
+        licence: theirs.
     """
 
     training: tuple[TrainingData, ...]
+    name: str
     licence: str
+
+    def joined_to(self, licence: str) -> str:
+        """The licence of a model that began with these weights, where its makers give it one."""
+        return licence if licence == self.licence else f"{licence}; training began with {self.name}: {self.licence}"
 
 
 def learned_from(config: TrainConfig) -> tuple[TrainingData, ...]:
@@ -53,20 +61,19 @@ def origin_of(start: str | None) -> Origin | None:
         return _of_model(start)
     if _is_packaged(weights):
         first_stage = load_config(_PACKAGE / "configs" / f"vnc-{weights.stem}.toml")
-        return Origin(learned_from(first_stage), f"training began with {start}: {_STARTS_LICENCE}")
+        return Origin(learned_from(first_stage), start, _STARTS_LICENCE)
     if weights.with_name(DESCRIPTION_FILE).exists():
         return _of_model(weights.parent)
     if weights.with_name(CONFIG).exists():
         before = load_config(weights.with_name(CONFIG))
         first = origin_of(before.start)
-        begun = f"training began with {before.name}, whose licence is not stated"
         if first is None:
-            return Origin(learned_from(before), begun)
-        return Origin((*first.training, *learned_from(before)), f"{begun}; {first.licence}")
+            return Origin(learned_from(before), before.name, UNSTATED)
+        return Origin((*first.training, *learned_from(before)), before.name, first.joined_to(UNSTATED))
     unknown = TrainingData(
         name=weights.name, sections="unknown", citation="training began with these weights; what they saw is not known"
     )
-    return Origin((unknown,), f"training began with {weights.name}, whose licence is not known")
+    return Origin((unknown,), weights.name, UNSTATED)
 
 
 def _is_packaged(weights: Path) -> bool:
@@ -78,4 +85,4 @@ def _is_packaged(weights: Path) -> bool:
 
 def _of_model(model: str | Path) -> Origin:
     began = find_model(model).description
-    return Origin(began.training, f"training began with {began.name}, version {began.version}: {began.weights_licence}")
+    return Origin(began.training, f"{began.name}, version {began.version}", began.weights_licence)

@@ -7,14 +7,14 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial as bind
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from emboundary.model.card import Making, Picture, render_card
 from emboundary.model.description import ModelDescription, Spread, Storage, Validation
-from emboundary.model.export import CARD_FILE, ExportError, build_onnx, export_model
-from emboundary.model.folding import expand_and_fold
-from emboundary.model.footprint import receptive_field
-from emboundary.service.engine import Engine
+from emboundary.model.export import CARD_FILE, ExportError, export_model
+from emboundary.service.engine import Engine, OnnxEngine, find_model
 from emboundary.service.errors import InputError, OutputError
 from emboundary.service.volumes.hdf5_input import split_name
 from emboundary.training.comparing.records import Results, read_record
@@ -22,7 +22,7 @@ from emboundary.training.comparing.statistics import AP, AUC, V_RAND, Entry, Sum
 from emboundary.training.comparing.statistics import score as score_of
 from emboundary.training.config import ConfigError, DataConfig, TrainConfig, refuse_seen
 from emboundary.training.data import LabelledVolume, load_volume
-from emboundary.training.evaluate import Scores, TorchEngine, score, segment
+from emboundary.training.evaluate import Scores, score, segment
 from emboundary.training.metrics import thinned
 from emboundary.training.origins import learned_from, origin_of
 from emboundary.training.runs import Run
@@ -80,22 +80,12 @@ def map_scores(engine: Engine, volume: LabelledVolume, *, tta: bool = False) -> 
     return score(volume.target, probability), regions.v_rand.f, regions.v_rand_threshold, seconds
 
 
-def measured(run: Run, data: Path, chosen: Sequence[HeldOut]) -> tuple[Validation, ...]:
-    """Figures of a run on held-out sections, mapped in one pass.
-
-    Raises:
-        ConfigError: sections that the run was trained on.
-        DataError: a volume that cannot be read.
-    """
-    config = run.config
-    for described, sections in chosen:
-        refuse_seen(config, described, sections, origin=f"run {run.folder}")
-    volumes = [load_volume(data, described, sections) for described, sections in chosen]
-    if not volumes:
-        return ()
-    engine = TorchEngine(expand_and_fold(run.network), receptive_field(build_onnx(run.network)).footprint)
+def measured(
+    engine: Engine, config: TrainConfig, volumes: Sequence[tuple[LabelledVolume, Range]]
+) -> tuple[Validation, ...]:
+    """Figures of a model that was trained by ``config`` on held-out sections, mapped in one pass."""
     figures = []
-    for volume, (_, (first, stop)) in zip(volumes, chosen, strict=True):
+    for volume, (first, stop) in volumes:
         scores, v_rand, threshold, _ = map_scores(engine, volume)
         figures.append(
             Validation(
@@ -164,34 +154,45 @@ def publish(
 ) -> ModelDescription:
     """Score a run on held-out sections and write it as a model folder; that appears whole or not at all.
 
+    What is scored is the map of the file, in ONNX Runtime on the CPU: a draft without figures is written for it.
+
     Raises:
-        ConfigError, DataError: see ``measured``.
+        ConfigError: sections that the run was trained on.
+        DataError: a volume that cannot be read.
         OutputError: the folder exists or cannot be written, or the network may not be published.
         EmboundaryError: the model that training began with cannot be read any more.
     """
     config = run.config
     origin = origin_of(config.start)
-    licence = provenance.licence if origin is None else f"{provenance.licence}; {origin.licence}"
     learned = (*(() if origin is None else origin.training), *learned_from(config))
     making = Making(
         config=portable(config).model_dump_json(indent=2),
         fails=provenance.fails,
         pictures=tuple(_picture(path, folder) for path in provenance.pictures),
     )
+    for volume, sections in chosen:
+        refuse_seen(config, volume, sections, origin=f"run {run.folder}")
+    export = bind(
+        export_model,
+        run.network,
+        name=config.name,
+        version=version,
+        summary=provenance.summary,
+        voxel_sizes_nm=[d.voxel_size_nm for d in config.data],
+        training=tuple(dict.fromkeys(learned)),
+        weights_licence=provenance.licence if origin is None else origin.joined_to(provenance.licence),
+        storage=storage,
+    )
     try:
         with _appearing_whole(folder) as partial:
-            description = export_model(
-                run.network,
-                partial,
-                name=config.name,
-                version=version,
-                summary=provenance.summary,
-                voxel_sizes_nm=[d.voxel_size_nm for d in config.data],
-                training=tuple(dict.fromkeys(learned)),
-                validation=with_figures(measured(run, data, chosen), results, config.name),
-                weights_licence=licence,
-                storage=storage,
-            )
+            validation: tuple[Validation, ...] = ()
+            if chosen:
+                volumes = [(load_volume(data, volume, sections), sections) for volume, sections in chosen]
+                with TemporaryDirectory() as scratch:
+                    export(Path(scratch) / "draft", validation=())
+                    engine = OnnxEngine.open(find_model(Path(scratch) / "draft"), "cpu")
+                    validation = measured(engine, config, volumes)
+            description = export(partial, validation=with_figures(validation, results, config.name))
             (partial / CARD_FILE).write_text(render_card(description, making), encoding="utf-8")
     except (ExportError, OSError) as error:
         raise OutputError(f"run {run.folder} cannot be exported: {error}") from error

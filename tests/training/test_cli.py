@@ -58,7 +58,7 @@ def test_an_exported_run_says_what_it_learned_from(published: Path) -> None:
         "6 training steps, seed 0"
     )
     assert description.symmetry.group == "D4"
-    assert description.weights_licence == "not stated: ask whoever gave you the model"
+    assert description.weights_licence == "not stated: ask whoever gave you the weights"
     assert 0 < description.validation[0].v_rand < 1
     assert description.validation[0].spread is None
 

@@ -80,7 +80,7 @@ def test_what_came_before_is_said_of_a_model_that_goes_on(
     described = publish(went_on, tmp_path / "next", version="3", provenance=PROVENANCE, data=data, chosen=())
     assert [(t.name, t.sections) for t in described.training] == [("synthetic", "0:4")], "said once, seen twice"
     assert described.weights_licence == (
-        "CC0; training began with tiny, version 1: not stated: ask whoever gave you the model"
+        "CC0; training began with tiny, version 1: not stated: ask whoever gave you the weights"
     )
     assert (described.name, described.version, described.validation) == ("next", "3", ())
 
@@ -94,11 +94,14 @@ def test_the_origin_of_weights_is_found_out(trained: Path, published: Path, tmp_
     alone = origin_of(str(shutil.copy(trained / "weights.safetensors", tmp_path / "alone.safetensors")))
     assert alone is not None
     assert [(t.name, t.sections) for t in alone.training] == [("alone.safetensors", "unknown")]
-    assert "not known" in alone.licence
+    assert alone.joined_to("CC0") == (
+        "CC0; training began with alone.safetensors: not stated: ask whoever gave you the weights"
+    )
     shipped = origin_of("starts/plain.safetensors")
     assert shipped is not None
     assert [(t.name, t.sections) for t in shipped.training] == [("vnc", "0:13")]
     assert "CC BY-NC-SA" in shipped.licence
+    assert shipped.joined_to(shipped.licence) == shipped.licence
 
 
 def test_nothing_is_left_of_a_model_that_cannot_be_published(trained: Path, data: Path, tmp_path: Path) -> None:
