@@ -19,6 +19,9 @@ from emboundary.training.augment import augmented_crop
 from emboundary.training.boundaries import boundaries_of
 from emboundary.training.config import AugmentConfig, DataConfig, SamplingConfig
 
+# The least of the ids that imglib2's label multisets reserve: outside, invalid, transparent.
+_RESERVED = np.uint64(2**64 - 3)
+
 
 class DataError(EmboundaryError):
     """Training data that is missing, unreadable or does not fit together."""
@@ -56,14 +59,16 @@ def load_volume(root: Path, config: DataConfig, sections: tuple[int, int] | None
 
     Raises:
         DataError: a file that is missing or no volume, shapes that differ, sections outside the volume, a raw
-            volume that is constant, labels that are no integers, a target without both classes.
+            volume that is constant, labels that are no integers or missing in places, a target without both classes.
     """
-    raw, truth = (_read(root, name) for name in (config.raw, config.target))
+    raw, truth = _read(root, config.raw), _read(root, config.target, labels=True)
     if raw.shape != truth.shape:
         raise DataError(f"{config.raw} has shape {raw.shape}, {config.target} {truth.shape}; they must agree")
     first, stop = sections or config.sections
     if not 0 <= first < stop <= raw.shape[0]:
         raise DataError(f"sections {first}:{stop} are not all in {config.name}; they must be within 0:{raw.shape[0]}")
+    if config.labels is not None:
+        _refuse_unlabelled(truth[first:stop], config.labels, first)
     try:
         target = truth[first:stop] > 0 if config.labels is None else boundaries_of(truth[first:stop])
     except ValueError as error:
@@ -77,12 +82,31 @@ def load_volume(root: Path, config: DataConfig, sections: tuple[int, int] | None
     return LabelledVolume(config.name, normalised, target, mean, std, config.share)
 
 
-def _read(root: Path, name: str) -> NDArray[Any]:
+def _refuse_unlabelled(labels: NDArray[Any], name: str, first: int) -> None:
+    """Refuse ids by which tools say that a voxel has no label: negative ones, and CREMI's and Paintera's."""
+    if labels.dtype.kind == "i":
+        missing = labels < 0
+    elif labels.dtype == np.uint64:
+        missing = labels >= _RESERVED
+    else:
+        return
+    if missing.any():
+        z, y, x = (int(places[0]) for places in missing.nonzero())
+        whole = [first + k for k, section in enumerate(missing) if not section.any()]
+        raise DataError(
+            f"{name} has no label at {missing.sum()} voxels, the first at ({first + z}, {y}, {x}), id "
+            f"{labels[z, y, x]}; every voxel must have one: give sections that are labelled throughout "
+            f"({f'{len(whole)} of these are, from {whole[0]} to {whole[-1]}' if whole else 'none of these is'}), or "
+            "crop both volumes"
+        )
+
+
+def _read(root: Path, name: str, *, labels: bool = False) -> NDArray[Any]:
     path = root / name
     if not path.exists() and "::" not in name:
         raise DataError(f"{path} does not exist; give the folder of the training data with --data")
     try:
-        with open_volume(path) as volume:
+        with open_volume(path, labels=labels) as volume:
             return volume[:, :, :]
     except InputError as error:
         raise DataError(str(error)) from error

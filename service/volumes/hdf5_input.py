@@ -16,6 +16,8 @@ from emboundary.service.volumes.source import Source, unchunked
 _SEPARATOR = "::"
 # Written by ilastik, the Fiji HDF5 plug-in and PlantSeg: the extent of an element, in micrometres.
 _ELEMENT_SIZE = "element_size_um"
+# Written by CREMI and by gunpowder: the extent of a voxel, in nanometres.
+_RESOLUTION = "resolution"
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
@@ -128,7 +130,8 @@ def _fill_value(dataset: h5py.Dataset) -> float:
 
 def _axes(dataset: h5py.Dataset) -> tuple[Axis, ...]:
     labels = [dimension.label.lower() for dimension in dataset.dims]
-    sizes = dataset.attrs.get(_ELEMENT_SIZE)
-    if sizes is None or getattr(sizes, "shape", None) != (dataset.ndim,):
-        return tuple(Axis(label) for label in labels)
-    return tuple(Axis(label, float(size), "micrometer") for label, size in zip(labels, sizes, strict=True))
+    for name, unit in ((_ELEMENT_SIZE, "micrometer"), (_RESOLUTION, "nanometer")):
+        sizes = dataset.attrs.get(name)
+        if getattr(sizes, "shape", None) == (dataset.ndim,) and sizes.dtype.kind in "iuf":
+            return tuple(Axis(label, float(size), unit) for label, size in zip(labels, sizes, strict=True))
+    return tuple(Axis(label) for label in labels)

@@ -123,3 +123,21 @@ def test_scores_of_a_perfect_and_of_a_reversed_map() -> None:
     assert (perfect.roc_auc, perfect.average_precision, perfect.best_f1) == (1.0, 1.0, 1.0)
     assert perfect.threshold == pytest.approx(0.8)
     assert score(target, 1 - probability).roc_auc == 0.0
+
+
+@dataclass(frozen=True)
+class Below:
+    """A network of one neighbour on each side whose answer is the section below."""
+
+    footprint: Footprint = Footprint((1, 0, 0), (1, 1, 1))
+    outputs: tuple[str, ...] = ("boundary",)
+
+    def run(self, images: Map) -> Map:
+        return np.ascontiguousarray(images[:, 2:])
+
+
+@pytest.mark.parametrize("tta", [False, True])
+def test_a_network_with_context_sees_the_neighbours_and_reflections_of_the_last(tta: bool) -> None:
+    raw = np.random.default_rng(0).random((3, 16, 16), dtype=np.float32)
+    probability, _ = segment(Below(), LabelledVolume("three", raw, raw > 0.5, 0.0, 1.0), tta=tta)
+    np.testing.assert_allclose(probability, raw[[1, 2, 1]], atol=1e-6)
