@@ -17,6 +17,7 @@ from emboundary.training.comparing.tables import (
     throughput_table,
 )
 from emboundary.training.comparing.verdicts import verdicts
+from emboundary.training.metrics import THRESHOLDS
 
 FOLDER = "comparison"
 BUNDLED = "small.toml"
@@ -76,7 +77,7 @@ def render(results: Results, pictures: Collection[str]) -> str:
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
-_PROTOCOL = """\
+_PROTOCOL = f"""\
 - **Maps.** Every run is exported to ONNX, and maps its sections through the code that serves.  "+ 8x" is the mean of
   the 8 aligned probabilities (rotations and flips).
 - **Sections.** Validation sections that no run of the comparison was trained on; every pixel of the whole sections
@@ -85,7 +86,7 @@ _PROTOCOL = """\
   another label in their section.
 - **ROC AUC, average precision, best F1** of boundary against other pixels, over all thresholds.
 - **V_rand, V_info** (Arganda-Carreras et al. 2015): foreground-restricted Rand and information theoretic scores after
-  thinning, at the best of 9 thresholds, against the regions that the true boundary encloses, section by section; all
+  thinning, at the best of {len(THRESHOLDS)} thresholds from {min(THRESHOLDS)} to {max(THRESHOLDS)}, against the regions that the true boundary encloses, section by section; all
   sections in one table.
 - **VOI split, VOI merge** in bits, **adapted Rand error**, **CREMI score** `sqrt(ARAND (VOI split + VOI merge))`, of
   the fragments of a seeded watershed in each section at the threshold of the best V_rand; foreground only.

@@ -30,7 +30,7 @@ class Labelled:
     @property
     def probability(self) -> NDArray[np.float32]:
         """In the middle of each level, so that none is exactly 0 or 1."""
-        return (self.stored.astype(np.float32) + 0.5) / 256
+        return (self.stored.astype(np.float32) + np.float32(0.5)) / np.float32(256)
 
 
 @dataclass(frozen=True)
