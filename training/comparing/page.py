@@ -86,8 +86,8 @@ _PROTOCOL = f"""\
   another label in their section.
 - **ROC AUC, average precision, best F1** of boundary against other pixels, over all thresholds.
 - **V_rand, V_info** (Arganda-Carreras et al. 2015): foreground-restricted Rand and information theoretic scores after
-  thinning, at the best of {len(THRESHOLDS)} thresholds from {min(THRESHOLDS)} to {max(THRESHOLDS)}, against the regions that the true boundary encloses, section by section; all
-  sections in one table.
+  thinning, at the best of {len(THRESHOLDS)} thresholds from {min(THRESHOLDS)} to {max(THRESHOLDS)}, against the
+  regions that the true boundary encloses, section by section; all sections in one table.
 - **VOI split, VOI merge** in bits, **adapted Rand error**, **CREMI score** `sqrt(ARAND (VOI split + VOI merge))`, of
   the fragments of a seeded watershed in each section at the threshold of the best V_rand; foreground only.
 - **Mean** is the mean over the volumes, each weighing the same, for each seed before anything else.
