@@ -29,8 +29,8 @@ from emboundary.training.comparing.records import (
 from emboundary.training.comparing.scoring import open_engine, passes_of, score_run, weights_sha256
 from emboundary.training.comparing.timing import Contestant, time_contestants
 from emboundary.training.comparing.working import Task, complete, is_finished
-from emboundary.training.data import load_volume
-from emboundary.training.runs import LOSSES
+from emboundary.training.crops.data import load_volume
+from emboundary.training.learning.runs import LOSSES
 from emboundary.training.storing import storing
 from emboundary.training.study import Study, StudyRun
 

@@ -2,8 +2,8 @@
 
 Notation: p_ij is the share of the counted pixels that lies in segment i of the proposal S and in segment j of the
 truth T, s_i and t_j are its sums over j and over i.  Everything is restricted to the foreground, pixels with a true
-label; ``emboundary.training.foreground`` narrows it further.  A pixel that the proposal leaves without a label (0) is
-a segment of its own, except where a source says otherwise.
+label; ``emboundary.training.scoring.foreground`` narrows it further.  A pixel that the proposal leaves without a label
+(0) is a segment of its own, except where a source says otherwise.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emboundary.model import scores
-from emboundary.training.contingency import Contingency, Counts, contingency, pooled
-from emboundary.training.segmentation import require_probability, require_threshold, thinned_regions
+from emboundary.training.scoring.contingency import Contingency, Counts, contingency, pooled
+from emboundary.training.scoring.segmentation import require_probability, require_threshold, thinned_regions
 
 Mask = NDArray[np.bool_]
 Labels = NDArray[Any]
@@ -218,7 +218,7 @@ def thinned(
     """V_rand and V_info of a boundary map, thinned, at their best thresholds.
 
     At each threshold every section is cut into its regions with the boundary between them thinned to one pixel
-    (``emboundary.training.segmentation.thinned_regions``); pixels of that line are segments of their own.  All
+    (``emboundary.training.scoring.segmentation.thinned_regions``); pixels of that line are segments of their own.  All
     sections are counted in one table, in which no segment continues into the next section.
 
     Source: Arganda-Carreras et al. 2015, Frontiers in Neuroanatomy 9:142 (ISBI 2012, scores after border thinning).
@@ -227,7 +227,7 @@ def thinned(
     Args:
         labels: integer labels (z, y, x); 0 = not counted.  In each section one label is one segment: pass neurons in
             3D, which may show several profiles, through ``section_components``, and a membrane map through
-            ``section_labels`` (both in ``emboundary.training.segmentation``).
+            ``section_labels`` (both in ``emboundary.training.scoring.segmentation``).
         probability: of boundary, in [0, 1], of the same shape.
         thresholds: ascending or not.
         mask: True = counted, if there is a true label.

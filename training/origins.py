@@ -9,7 +9,7 @@ from emboundary.model.description import TrainingData
 from emboundary.model.repository import DESCRIPTION_FILE
 from emboundary.service.engine import find_model
 from emboundary.training.config import TrainConfig, load_config
-from emboundary.training.runs import CONFIG
+from emboundary.training.learning.runs import CONFIG
 
 UNSTATED = "not stated: ask whoever gave you the weights"
 

@@ -21,12 +21,12 @@ from emboundary.training.comparing.records import Results, read_record
 from emboundary.training.comparing.statistics import AP, AUC, V_RAND, Entry, Summary
 from emboundary.training.comparing.statistics import score as score_of
 from emboundary.training.config import ConfigError, DataConfig, TrainConfig, refuse_seen
-from emboundary.training.data import LabelledVolume, load_volume
-from emboundary.training.evaluate import Scores, score, segment
-from emboundary.training.metrics import thinned
+from emboundary.training.crops.data import LabelledVolume, load_volume
+from emboundary.training.learning.runs import Run
+from emboundary.training.metrics import BoundaryScores, boundary_scores, thinned
 from emboundary.training.origins import learned_from, origin_of
-from emboundary.training.runs import Run
-from emboundary.training.segmentation import section_labels
+from emboundary.training.scoring.evaluate import segment
+from emboundary.training.scoring.segmentation import section_labels
 
 Range = tuple[int, int]
 HeldOut = tuple[DataConfig, Range]
@@ -70,14 +70,16 @@ def held_out(config: TrainConfig, sections: Range | None, volume: str | None, *,
     return chosen
 
 
-def map_scores(engine: Engine, volume: LabelledVolume, *, tta: bool = False) -> tuple[Scores, float, float, float]:
-    """Scores of a map, its V_rand at the best threshold, that threshold, and the seconds that the map took.
+def map_scores(
+    engine: Engine, volume: LabelledVolume, *, tta: bool = False
+) -> tuple[BoundaryScores, float, float, float]:
+    """BoundaryScores of a map, its V_rand at the best threshold, that threshold, and the seconds that the map took.
 
     The true regions are those that the target encloses, section by section.
     """
     probability, seconds = segment(engine, volume, tta=tta)
     regions = thinned(section_labels(volume.target), probability)
-    return score(volume.target, probability), regions.v_rand.f, regions.v_rand_threshold, seconds
+    return boundary_scores(volume.target, probability), regions.v_rand.f, regions.v_rand_threshold, seconds
 
 
 def measured(

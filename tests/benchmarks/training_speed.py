@@ -22,9 +22,9 @@ import torch
 from measuring import answer, ask, cores, in_turns, publish, ratios, spread
 
 from emboundary.training.config import load_config
-from emboundary.training.data import LabelledVolume
+from emboundary.training.crops.data import LabelledVolume
+from emboundary.training.learning.train import StepReport, train
 from emboundary.training.synthetic import membranes
-from emboundary.training.train import StepReport, train
 
 CONFIGS = Path(__file__).parents[2] / "training" / "configs"
 MODELS = ("d4", "plain", "paper")

@@ -17,7 +17,7 @@ from emboundary.model.inception import Segmenter, Symmetry
 from emboundary.service import console
 from emboundary.training.cli import NAME, create_cli
 from emboundary.training.config import TrainConfig, parse_table
-from emboundary.training.data import LabelledVolume
+from emboundary.training.crops.data import LabelledVolume
 from emboundary.training.synthetic import membranes, write_stack
 
 MakeConfig = Callable[..., TrainConfig]

@@ -8,8 +8,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from emboundary.training.agglomeration import agglomerate
-from emboundary.training.segmentation import watershed_sections
+from emboundary.training.scoring.agglomeration import agglomerate
+from emboundary.training.scoring.segmentation import watershed_sections
 
 Labels = NDArray[Any]
 

@@ -5,8 +5,8 @@ import pytest
 from numpy.typing import NDArray
 
 from emboundary.model.groups import D4, act
-from emboundary.training.augment import augmented_crop
 from emboundary.training.config import AugmentConfig
+from emboundary.training.crops.augment import augmented_crop
 
 OFF = AugmentConfig(symmetry=False)
 EVERYTHING = AugmentConfig(

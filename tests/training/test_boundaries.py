@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from emboundary.training.boundaries import boundaries_of
+from emboundary.training.crops.boundaries import boundaries_of
 
 
 def test_a_border_is_two_pixels_wide_and_a_gap_belongs_to_it() -> None:

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from emboundary.service.errors import OutputError
-from emboundary.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from emboundary.training.config import TrainConfig
-from emboundary.training.state import TrainState, new_state
+from emboundary.training.learning.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from emboundary.training.learning.state import TrainState, new_state
 
 CPU = torch.device("cpu")
 
@@ -65,7 +65,7 @@ def test_a_failure_while_writing_leaves_the_old_one(
         file.write(b"half a checkpoint")
         raise failure
 
-    monkeypatch.setattr("emboundary.training.checkpoint.torch.save", fail)
+    monkeypatch.setattr("emboundary.training.learning.checkpoint.torch.save", fail)
     with pytest.raises((OutputError, KeyboardInterrupt)) as stopped:
         save_checkpoint(path, other, config)
     if isinstance(failure, OSError):

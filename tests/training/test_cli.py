@@ -14,7 +14,7 @@ from emboundary.model.footprint import count_parameters
 from emboundary.model.repository import load_model
 from emboundary.service import console
 from emboundary.training.cli import NAME, create_cli
-from emboundary.training.runs import load_run
+from emboundary.training.learning.runs import load_run
 
 Run = Callable[..., tuple[int, str, str]]
 

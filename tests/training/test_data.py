@@ -9,9 +9,9 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 
-from emboundary.training.boundaries import boundaries_of
 from emboundary.training.config import AugmentConfig, DataConfig, SamplingConfig, TrainConfig
-from emboundary.training.data import Batch, CropSampler, DataError, LabelledVolume, load_volume
+from emboundary.training.crops.boundaries import boundaries_of
+from emboundary.training.crops.data import Batch, CropSampler, DataError, LabelledVolume, load_volume
 
 OFF = AugmentConfig(symmetry=False)
 EVERYTHING = AugmentConfig(symmetry=True, contrast=0.3, brightness=0.3, noise=0.3)

@@ -12,14 +12,16 @@ from emboundary.model.geometry import Footprint
 from emboundary.model.inception import Segmenter, Symmetry
 from emboundary.model.repository import load_model
 from emboundary.service.engine import OnnxEngine
-from emboundary.training.data import LabelledVolume
-from emboundary.training.evaluate import TorchEngine, VotingEngine, equivariance_error, score, segment
-from emboundary.training.runs import load_run
+from emboundary.training.crops.data import LabelledVolume
+from emboundary.training.learning.runs import load_run
+from emboundary.training.metrics import boundary_scores
+from emboundary.training.scoring.evaluate import TorchEngine, VotingEngine, equivariance_error, segment
 
 Map = NDArray[np.float32]
 MakeNetwork = Callable[[Symmetry], Segmenter]
 
 PIXEL = Footprint((0, 0, 0), (1, 1, 1))
+BETWEEN = Footprint((1, 0, 0), (1, 1, 1))
 # Large enough for the tiny networks' receptive field.
 FOOTPRINT = Footprint((0, 40, 40), (1, 8, 8))
 
@@ -119,17 +121,17 @@ def test_a_section_off_the_stride_has_no_equivariance_error() -> None:
 def test_scores_of_a_perfect_and_of_a_reversed_map() -> None:
     target = np.array([[[True, False], [False, True]]])
     probability = np.array([[[0.9, 0.2], [0.1, 0.8]]], np.float32)
-    perfect = score(target, probability)
+    perfect = boundary_scores(target, probability)
     assert (perfect.roc_auc, perfect.average_precision, perfect.best_f1) == (1.0, 1.0, 1.0)
     assert perfect.threshold == pytest.approx(0.8)
-    assert score(target, 1 - probability).roc_auc == 0.0
+    assert boundary_scores(target, 1 - probability).roc_auc == 0.0
 
 
 @dataclass(frozen=True)
 class Below:
     """A network of one neighbour on each side whose answer is the section below."""
 
-    footprint: Footprint = Footprint((1, 0, 0), (1, 1, 1))
+    footprint: Footprint = BETWEEN
     outputs: tuple[str, ...] = ("boundary",)
 
     def run(self, images: Map) -> Map:

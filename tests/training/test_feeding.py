@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from emboundary.training.feeding import prefetched
+from emboundary.training.crops.feeding import prefetched
 
 
 @pytest.mark.parametrize("workers", [1, 3])

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from emboundary.training.foreground import foreground
+from emboundary.training.scoring.foreground import foreground
 
 
 def test_a_tolerance_of_one_takes_two_pixels_from_each_side_of_a_border() -> None:

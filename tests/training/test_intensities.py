@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emboundary.training.config import AugmentConfig
-from emboundary.training.intensities import change_intensities
+from emboundary.training.crops.intensities import change_intensities
 
 Image = NDArray[np.float32]
 

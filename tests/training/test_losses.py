@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from emboundary.training.config import LossConfig
-from emboundary.training.losses import cross_entropy, dice_loss, total_loss
+from emboundary.training.learning.losses import cross_entropy, dice_loss, total_loss
 
 
 def test_it_is_the_mean_cross_entropy() -> None:

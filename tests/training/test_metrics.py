@@ -27,7 +27,7 @@ from emboundary.training.metrics import (
     v_rand,
     variation_of_information,
 )
-from emboundary.training.segmentation import section_components, section_labels, thinned_regions
+from emboundary.training.scoring.segmentation import section_components, section_labels, thinned_regions
 from emboundary.training.synthetic import membranes
 
 Labels = NDArray[Any]

@@ -22,7 +22,7 @@ from emboundary.service.errors import UsageError
 from emboundary.service.volumes import open_volume
 from emboundary.training.cli import NAME, create_cli
 from emboundary.training.config import load_config
-from emboundary.training.data import DataError
+from emboundary.training.crops.data import DataError
 from emboundary.training.own_data import Told, own_config, split
 from emboundary.training.synthetic import membranes
 

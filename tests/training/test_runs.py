@@ -12,11 +12,11 @@ from PIL import Image
 from safetensors import SafetensorError
 
 from emboundary.service.errors import OutputError
-from emboundary.training import runs
 from emboundary.training.config import TrainConfig
-from emboundary.training.data import DataError, load_volume
-from emboundary.training.runs import RunError, fit, load_run
-from emboundary.training.train import CHECKPOINT, train
+from emboundary.training.crops.data import DataError, load_volume
+from emboundary.training.learning import runs
+from emboundary.training.learning.runs import RunError, fit, load_run
+from emboundary.training.learning.train import CHECKPOINT, train
 
 MakeConfig = Callable[..., TrainConfig]
 

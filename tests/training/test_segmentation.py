@@ -13,7 +13,12 @@ from scipy.ndimage import gaussian_filter
 from skimage.segmentation import watershed
 
 from emboundary.training.metrics import v_rand
-from emboundary.training.segmentation import section_components, section_labels, thinned_regions, watershed_sections
+from emboundary.training.scoring.segmentation import (
+    section_components,
+    section_labels,
+    thinned_regions,
+    watershed_sections,
+)
 from emboundary.training.synthetic import membranes
 
 Labels = NDArray[Any]

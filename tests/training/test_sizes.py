@@ -12,9 +12,9 @@ from emboundary.model.footprint import flops_per_pixel
 from emboundary.model.groups import D4, act, inverse_element
 from emboundary.model.inception import STRIDE, Segmenter
 from emboundary.training.config import SamplingConfig, TrainConfig, load_config
-from emboundary.training.data import LabelledVolume
+from emboundary.training.crops.data import LabelledVolume
+from emboundary.training.learning.train import train
 from emboundary.training.own_data import CONFIGS, NETWORKS
-from emboundary.training.train import train
 
 BASE = ("d4-base", "plain-base", "paper-base")
 

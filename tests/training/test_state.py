@@ -9,9 +9,9 @@ import torch
 
 from emboundary.model.weights import load_segmenter
 from emboundary.training.config import ConfigError, TrainConfig
-from emboundary.training.data import LabelledVolume
-from emboundary.training.state import new_state
-from emboundary.training.train import train
+from emboundary.training.crops.data import LabelledVolume
+from emboundary.training.learning.state import new_state
+from emboundary.training.learning.train import train
 
 MakeConfig = Callable[..., TrainConfig]
 

@@ -11,9 +11,9 @@ from emboundary.model.group_conv import turn
 from emboundary.model.groups import D4
 from emboundary.model.inception import Segmenter
 from emboundary.training.config import TrainConfig
-from emboundary.training.data import LabelledVolume
-from emboundary.training.supervision import Supervised
-from emboundary.training.train import train
+from emboundary.training.crops.data import LabelledVolume
+from emboundary.training.learning.supervision import Supervised
+from emboundary.training.learning.train import train
 
 MakeConfig = Callable[..., TrainConfig]
 

@@ -13,18 +13,18 @@ import torch
 from torch import Tensor
 
 from emboundary.model.inception import Symmetry
-from emboundary.training import train as train_module
-from emboundary.training.checkpoint import CheckpointError
 from emboundary.training.config import OptimiserConfig, TrainConfig, load_config
-from emboundary.training.data import LabelledVolume
-from emboundary.training.state import TrainState, new_state
+from emboundary.training.crops.data import LabelledVolume
+from emboundary.training.learning import train as train_module
+from emboundary.training.learning.checkpoint import CheckpointError
+from emboundary.training.learning.state import TrainState, new_state
+from emboundary.training.learning.train import CHECKPOINT, DivergenceError, StepReport, learning_rate, train
 from emboundary.training.synthetic import membranes
-from emboundary.training.train import CHECKPOINT, DivergenceError, StepReport, learning_rate, train
 
 MakeConfig = Callable[..., TrainConfig]
 
 CPU = torch.device("cpu")
-SHIPPED = [Path(train_module.__file__).parent / "configs" / f"{name}.toml" for name in ("d4", "plain", "paper")]
+SHIPPED = [Path(train_module.__file__).parents[1] / "configs" / f"{name}.toml" for name in ("d4", "plain", "paper")]
 
 
 def tensors(value: object) -> list[Tensor]:

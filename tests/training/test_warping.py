@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from emboundary.training.config import AugmentConfig
-from emboundary.training.warping import draw_warp
+from emboundary.training.crops.warping import draw_warp
 
 SIDE, CORNER = 32, (40, 60)
 

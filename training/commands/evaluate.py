@@ -12,7 +12,7 @@ import typer
 from emboundary.model.description import ModelDescription
 from emboundary.service.engine import OnnxEngine, find_model
 from emboundary.training.config import ConfigError, load_config
-from emboundary.training.data import load_volume
+from emboundary.training.crops.data import load_volume
 from emboundary.training.publishing import HeldOut, held_out, map_scores
 
 _MEANS = ("roc_auc", "average_precision", "best_f1", "v_rand")

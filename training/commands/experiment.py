@@ -14,11 +14,12 @@ from emboundary.model.footprint import count_parameters, flops_per_pixel
 from emboundary.model.inception import STRIDE
 from emboundary.service.engine import Device
 from emboundary.training.commands.shared import console, torch_device, write_text
-from emboundary.training.data import load_volume
-from emboundary.training.evaluate import Scores, score_network
+from emboundary.training.crops.data import load_volume
 from emboundary.training.experiment import Experiment, Variant, load_experiment
-from emboundary.training.progress import training_progress
-from emboundary.training.runs import fit as fit_run
+from emboundary.training.learning.progress import training_progress
+from emboundary.training.learning.runs import fit as fit_run
+from emboundary.training.metrics import BoundaryScores
+from emboundary.training.scoring.evaluate import score_network
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,8 @@ class _Outcome:
     parameters: int
     flops_per_pixel: float
     final_loss: float
-    one_pass: dict[str, Scores]
-    eight_passes: dict[str, Scores] | None
+    one_pass: dict[str, BoundaryScores]
+    eight_passes: dict[str, BoundaryScores] | None
 
 
 def experiment(file: Path, data: Path, runs: Path, out: Path, *, device: Device, threads: int | None) -> None:
@@ -88,5 +89,5 @@ def _experiment_markdown(loaded: Experiment, outcomes: list[_Outcome]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _cell(scores: list[Scores]) -> str:
+def _cell(scores: list[BoundaryScores]) -> str:
     return f"{fmean(s.roc_auc for s in scores):.5f} / {fmean(s.average_precision for s in scores):.4f}"

@@ -8,8 +8,8 @@ from emboundary.model.description import ModelDescription, Storage
 from emboundary.service.errors import InputError, first_line
 from emboundary.training.commands.fit import figure_lines
 from emboundary.training.commands.shared import console
+from emboundary.training.learning.runs import load_run
 from emboundary.training.publishing import Provenance, held_out, publish, read_results
-from emboundary.training.runs import load_run
 
 
 def provenance(summary: str, licence: str, fails: Path | None, pictures: tuple[Path, ...]) -> Provenance:

@@ -10,13 +10,13 @@ from emboundary.model.footprint import count_parameters
 from emboundary.service.engine import Device
 from emboundary.service.errors import UsageError
 from emboundary.service.run.request import parse_voxel_size
-from emboundary.training.arithmetic import slow_precision
 from emboundary.training.commands.shared import console, parse_sections, torch_device
 from emboundary.training.config import TrainConfig, load_config
+from emboundary.training.learning.arithmetic import slow_precision
+from emboundary.training.learning.progress import training_progress
+from emboundary.training.learning.runs import fit as fit_run
 from emboundary.training.own_data import Told, own_config
-from emboundary.training.progress import training_progress
 from emboundary.training.publishing import Provenance, held_out, publish
-from emboundary.training.runs import fit as fit_run
 
 MODEL = "model"
 VERSION = "1"

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from emboundary.model import scores
 from emboundary.training.comparing.records import Curve, Halves, MapScores, Passes
 from emboundary.training.metrics import SplitMerge, cremi_score, thinned
-from emboundary.training.segmentation import section_labels, watershed_sections
+from emboundary.training.scoring.segmentation import section_labels, watershed_sections
 
 Map = NDArray[np.float32]
 

@@ -16,7 +16,7 @@ from emboundary.training.comparing.scoring import map_file, wanted_of
 from emboundary.training.comparing.statistics import Entry, is_transfer, joined
 from emboundary.training.comparing.tables import mean_table
 from emboundary.training.comparing.verdicts import D4, PLAIN, TURNED
-from emboundary.training.data import load_volume
+from emboundary.training.crops.data import load_volume
 from emboundary.training.storing import storing
 from emboundary.training.study import Study
 

@@ -13,7 +13,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from numpy.typing import NDArray
 
 from emboundary.training.comparing.measuring import cross_entropy
-from emboundary.training.data import LabelledVolume
+from emboundary.training.crops.data import LabelledVolume
 from emboundary.training.figures import BLUE, VERMILLION, new_figure, save_figure
 
 TILE = 256

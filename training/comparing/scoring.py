@@ -29,9 +29,9 @@ from emboundary.training.comparing.records import (
     read_record,
 )
 from emboundary.training.config import DataConfig, TrainConfig
-from emboundary.training.data import load_volume
-from emboundary.training.evaluate import segment
-from emboundary.training.runs import WEIGHTS, load_run
+from emboundary.training.crops.data import load_volume
+from emboundary.training.learning.runs import WEIGHTS, load_run
+from emboundary.training.scoring.evaluate import segment
 from emboundary.training.storing import storing
 from emboundary.training.study import StudyRun
 

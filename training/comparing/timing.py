@@ -22,9 +22,9 @@ from emboundary.service.preparing.intensity import Intensity
 from emboundary.service.run.inference import predict_array
 from emboundary.training.comparing.records import PROTOCOL, Passes, Timing, TimingRow, environment
 from emboundary.training.config import TrainConfig
-from emboundary.training.data import LabelledVolume
-from emboundary.training.evaluate import equivariance_error
-from emboundary.training.train import StepReport, train
+from emboundary.training.crops.data import LabelledVolume
+from emboundary.training.learning.train import StepReport, train
+from emboundary.training.scoring.evaluate import equivariance_error
 
 # The first step of a training is slower than the others, and is not counted.
 _STEPS = 6

@@ -20,8 +20,8 @@ from rich.console import Console
 from emboundary.service.engine import Device
 from emboundary.training.comparing.scoring import score_run
 from emboundary.training.config import load_config
-from emboundary.training.progress import training_progress
-from emboundary.training.runs import CONFIG, WEIGHTS, RunError, fit
+from emboundary.training.learning.progress import training_progress
+from emboundary.training.learning.runs import CONFIG, WEIGHTS, RunError, fit
 from emboundary.training.study import StudyRun
 
 Cores = frozenset[int]

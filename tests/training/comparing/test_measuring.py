@@ -9,7 +9,7 @@ from sklearn.metrics import average_precision_score, log_loss, precision_recall_
 from emboundary.model import scores
 from emboundary.training.comparing.measuring import cross_entropy, map_scores, thin_curve
 from emboundary.training.comparing.records import MapScores
-from emboundary.training.data import LabelledVolume
+from emboundary.training.crops.data import LabelledVolume
 
 Map = NDArray[np.float32]
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from emboundary.training.comparing.regions import Labelled, Tile, apart, ranked, regions
-from emboundary.training.data import LabelledVolume
+from emboundary.training.crops.data import LabelledVolume
 
 Map = NDArray[np.float32]
 

@@ -14,7 +14,7 @@ from emboundary.model.geometry import Footprint
 from emboundary.training.comparing import timing
 from emboundary.training.comparing.timing import Contestant, time_contestants
 from emboundary.training.config import TrainConfig
-from emboundary.training.data import LabelledVolume
+from emboundary.training.crops.data import LabelledVolume
 
 Map = NDArray[np.float32]
 MakeConfig = Callable[..., TrainConfig]

@@ -9,7 +9,7 @@ from rich.console import Console
 from emboundary.training.comparing import working
 from emboundary.training.comparing.working import Task, complete, is_finished, shared_cores
 from emboundary.training.config import TrainConfig
-from emboundary.training.runs import RunError
+from emboundary.training.learning.runs import RunError
 from emboundary.training.study import StudyRun
 
 MakeConfig = Callable[..., TrainConfig]

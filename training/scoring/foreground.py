@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
-from emboundary.training.boundaries import boundaries_of
+from emboundary.training.crops.boundaries import boundaries_of
 
 
 def foreground(truth: NDArray[Any], *, border_tolerance: float = 0) -> NDArray[np.bool_]:

@@ -138,9 +138,9 @@ def _seeds(boundary: Mask, sigma: float) -> tuple[NDArray[np.int32], int]:
     distance = ndimage.distance_transform_edt(~boundary)
     # Smoothing leaks into the boundary, where no seed belongs.
     peaks = local_maxima(ndimage.gaussian_filter(distance, sigma)) & ~boundary
-    if not peaks.any():
-        return ndimage.label(~boundary)
-    return ndimage.label(peaks, np.ones((3, 3)))
+    seeds: tuple[NDArray[np.int32], int]
+    seeds = ndimage.label(peaks, np.ones((3, 3))) if peaks.any() else ndimage.label(~boundary)
+    return seeds
 
 
 def require_probability(probability: NDArray[Any]) -> None:

@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from emboundary.model import scores
 from emboundary.model.export import build_onnx
 from emboundary.model.folding import expand_and_fold
 from emboundary.model.footprint import receptive_field
@@ -25,36 +24,10 @@ from emboundary.model.inception import Segmenter, SegmenterSpec
 from emboundary.service.engine import Engine
 from emboundary.service.preparing.intensity import Intensity
 from emboundary.service.run.inference import predict_array
-from emboundary.training.data import LabelledVolume
+from emboundary.training.crops.data import LabelledVolume
+from emboundary.training.metrics import BoundaryScores, boundary_scores
 
 Map = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Scores:
-    """How well a probability map ranks boundary pixels above others.
-
-    Attributes:
-        roc_auc: area under the ROC curve.
-        average_precision: precision averaged over recall.
-        best_f1: largest F1 over all thresholds; ``threshold`` gives it.
-    """
-
-    roc_auc: float
-    average_precision: float
-    best_f1: float
-    threshold: float
-
-
-def score(target: NDArray[np.bool_], probability: Map) -> Scores:
-    """Scores of a map (z, y, x) against its target of the same shape."""
-    return scores_of(scores.curve(target, probability))
-
-
-def scores_of(curve: scores.Curve) -> Scores:
-    """The same, where the curve is at hand already."""
-    f1, threshold = scores.best_f1(curve)
-    return Scores(scores.roc_auc(curve), scores.average_precision(curve), f1, threshold)
 
 
 @dataclass(frozen=True)
@@ -136,11 +109,11 @@ def equivariance_error(engine: Engine, section: NDArray[Any], *, tta: bool = Fal
     return float(max(errors))
 
 
-def score_network(network: Segmenter, volume: LabelledVolume, *, tta: bool) -> Scores:
+def score_network(network: Segmenter, volume: LabelledVolume, *, tta: bool) -> BoundaryScores:
     """Scores of a trained network that is not exported yet, expanded and folded as the export will do it."""
     engine = TorchEngine(expand_and_fold(network), _footprint(network.spec))
     probability, _ = segment(engine, volume, tta=tta)
-    return score(volume.target, probability)
+    return boundary_scores(volume.target, probability)
 
 
 @cache

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from emboundary.service.errors import EmboundaryError, InputError
 from emboundary.service.volumes import open_volume
-from emboundary.training.augment import augmented_crop
-from emboundary.training.boundaries import boundaries_of
 from emboundary.training.config import AugmentConfig, DataConfig, SamplingConfig
+from emboundary.training.crops.augment import augmented_crop
+from emboundary.training.crops.boundaries import boundaries_of
 
 # The least of the ids that imglib2's label multisets reserve: outside, invalid, transparent.
 _RESERVED = np.uint64(2**64 - 3)

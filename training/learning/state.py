@@ -12,10 +12,10 @@ from emboundary.model.inception import Segmenter
 from emboundary.model.repository import ModelError, load_model
 from emboundary.model.weights import WeightsError, load_segmenter
 from emboundary.training.config import ConfigError, TrainConfig
-from emboundary.training.supervision import Supervised
+from emboundary.training.learning.supervision import Supervised
 
 WEIGHTS = "weights.safetensors"
-_PACKAGE = Path(__file__).parent
+_PACKAGE = Path(__file__).parents[1]
 
 
 @dataclass

@@ -8,7 +8,7 @@ import torch
 
 from emboundary.service.errors import EmboundaryError, first_line
 from emboundary.training.config import TrainConfig
-from emboundary.training.state import TrainState
+from emboundary.training.learning.state import TrainState
 from emboundary.training.storing import storing
 
 _PARTS = ("config", "supervised", "average", "optimiser", "step", "losses")

@@ -14,7 +14,7 @@ import numpy as np
 import waterz
 from numpy.typing import NDArray
 
-from emboundary.training.segmentation import Labels, require_probability, require_threshold
+from emboundary.training.scoring.segmentation import Labels, require_probability, require_threshold
 
 
 def agglomerate(

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from emboundary.model.groups import act
 from emboundary.training.config import AugmentConfig
-from emboundary.training.intensities import change_intensities
-from emboundary.training.warping import draw_warp
+from emboundary.training.crops.intensities import change_intensities
+from emboundary.training.crops.warping import draw_warp
 
 Image = NDArray[np.float32]
 

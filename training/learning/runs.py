@@ -24,10 +24,10 @@ from emboundary.model.inception import Segmenter
 from emboundary.model.weights import WeightsError, load_segmenter, save_segmenter
 from emboundary.service.errors import EmboundaryError
 from emboundary.training.config import TrainConfig, load_config
-from emboundary.training.data import load_volume
+from emboundary.training.crops.data import load_volume
 from emboundary.training.figures import loss_curve
+from emboundary.training.learning.train import StepReport, train
 from emboundary.training.storing import storing
-from emboundary.training.train import StepReport, train
 
 CONFIG, LOSSES, LOSS_CURVE, WEIGHTS = "config.json", "loss.csv", "loss.png", "weights.safetensors"
 

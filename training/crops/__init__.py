@@ -1,0 +1,1 @@
+"""From labelled volumes to the crops that training learns from."""

@@ -1,0 +1,1 @@
+"""How a network learns: losses, the loop, its state and what a run leaves."""

@@ -1,0 +1,1 @@
+"""From maps to segmentations, and what scores are counted from."""
