@@ -73,7 +73,7 @@ def held_out(config: TrainConfig, sections: Range | None, volume: str | None, *,
 def map_scores(
     engine: Engine, volume: LabelledVolume, *, tta: bool = False
 ) -> tuple[BoundaryScores, float, float, float]:
-    """BoundaryScores of a map, its V_rand at the best threshold, that threshold, and the seconds that the map took.
+    """Pixel scores of a map, its V_rand at the best threshold, that threshold, and the seconds that the map took.
 
     The true regions are those that the target encloses, section by section.
     """

@@ -8,11 +8,13 @@ from numpy.typing import NDArray
 from emboundary.model import scores
 from emboundary.training.comparing.records import Curve, Halves, MapScores, Passes
 from emboundary.training.metrics import SplitMerge, cremi_score, thinned
+from emboundary.training.scoring.agglomeration import agglomerate
 from emboundary.training.scoring.segmentation import section_labels, watershed_sections
 
 Map = NDArray[np.float32]
 
 _POINTS = 100
+_JOIN = 0.5
 _LEAST = 1e-7
 
 
@@ -25,11 +27,11 @@ def map_scores(
     passes: Passes,
     seconds: float,
 ) -> MapScores:
-    """Score a map (z, y, x) as a ranking of pixels, as regions, and as fragments of a watershed.
+    """Score a map (z, y, x) as a ranking of pixels, as regions, and as segments of watershed and agglomeration.
 
     The true segments are the regions that the target encloses, section by section: a neuron with two profiles in a
-    section is two segments there.  Boundary pixels do not count in the scores of segments.  The watershed takes the
-    threshold of the best V_rand.
+    section is two segments there.  Boundary pixels do not count in the scores of segments.  The watershed
+    and the joining of its fragments, section by section, take the threshold 0.5 for every map.
 
     Raises:
         ValueError: shapes that differ, a target of one class, or probabilities outside [0, 1].
@@ -38,8 +40,8 @@ def map_scores(
     f1, threshold = scores.best_f1(curve)
     truth = section_labels(target)
     regions = thinned(truth, probability)
-    fragments = watershed_sections(probability, threshold=regions.v_rand_threshold)
-    cremi = cremi_score(truth, fragments)
+    fragments = watershed_sections(probability)
+    cremi = cremi_score(truth, agglomerate(probability, fragments, _JOIN, between_sections=False))
     return MapScores(
         volume=volume,
         sections=sections,

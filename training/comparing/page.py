@@ -53,7 +53,7 @@ def render(results: Results, pictures: Collection[str]) -> str:
         *_picture("gains.png", "Gain on one pass of plain, seed by seed", pictures),
         "Pixels as a ranking, and the regions of the thinned map at its best threshold:",
         ranking_table(results, first),
-        "Fragments of a watershed per section, 0 is perfect:",
+        "Segments of a seeded watershed joined by waterz, section by section, 0 is perfect:",
         segments_table(results, first),
         *_picture("curves.png", f"ROC and precision-recall curves, seed {first.seeds[0]}", pictures),
         *[part for series in rest for part in _other(results, series)],
@@ -89,7 +89,8 @@ _PROTOCOL = f"""\
   thinning, at the best of {len(THRESHOLDS)} thresholds from {min(THRESHOLDS)} to {max(THRESHOLDS)}, against the
   regions that the true boundary encloses, section by section; all sections in one table.
 - **VOI split, VOI merge** in bits, **adapted Rand error**, **CREMI score** `sqrt(ARAND (VOI split + VOI merge))`, of
-  the fragments of a seeded watershed in each section at the threshold of the best V_rand; foreground only.
+  the segments of a seeded watershed in each section, joined by mean boundary (waterz), both at threshold 0.5 for
+  every map; foreground only.
 - **Mean** is the mean over the volumes, each weighing the same, for each seed before anything else.
 - **Time** is that of one section through ONNX Runtime, every contestant once per round; ratios within each round."""
 

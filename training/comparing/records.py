@@ -67,7 +67,7 @@ class MapScores(Strict):
         passes: 1, or 8 for the mean over the 8 rotations and flips.
         cross_entropy: mean over the pixels, in nats: the loss on held-out sections.
         v_rand, v_info: of the thinned map.
-        voi_split, voi_merge, adapted_rand, cremi: of the watershed's fragments; 0 is perfect.
+        voi_split, voi_merge, adapted_rand, cremi: of the segments of watershed and agglomeration; 0 is perfect.
         seconds: for the whole map, whatever else the machine did.
     """
 

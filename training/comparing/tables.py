@@ -35,7 +35,7 @@ def ranking_table(results: Results, series: SeriesRecord) -> str:
 
 
 def segments_table(results: Results, series: SeriesRecord) -> str:
-    """Scores of the watershed's fragments; 0 is perfect."""
+    """Scores of the segments of watershed and agglomeration; 0 is perfect."""
     return _scores_table(results, series, SEGMENTS)
 
 
