@@ -14,7 +14,7 @@ PIP_INSTALL := bin/python -m pip install -qq --disable-pip-version-check
 help:
 	@echo "make demo   map the bundled sample with the bundled models; results in demo/"
 	@echo "make test   check style, types and imports, and run the suite"
-	@echo "make campaign DATA=STACK.tif   run kills, fuzzing and benchmarks at full length; results in docs/benchmarks"
+	@echo "make campaign DATA=STACK.tif LABELS=MEMBRANES.tif   run kills, fuzzing and benchmarks at full length; results in docs/benchmarks"
 	@echo "make clean  remove the environments and what was built"
 
 demo: $(SERVING)/installed
@@ -27,12 +27,13 @@ test: $(TESTING)/installed
 	$(TESTING)/bin/lint-imports
 	$(TESTING)/bin/pytest -q
 
-# Hours, and most of a machine.  Without DATA only what needs no real sections.
+# Hours, and most of a machine.  Without DATA only what needs no real sections; LABELS are the membranes of DATA.
 campaign: $(TESTING)/installed $(if $(DATA),$(CONTENDERS)/installed $(RIVALS)/installed)
 	$(TESTING)/bin/python $(BENCHMARKS)/campaign.py
 	$(TESTING)/bin/python $(BENCHMARKS)/memory.py
 	$(TESTING)/bin/python $(BENCHMARKS)/attacks.py
 	$(TESTING)/bin/python $(BENCHMARKS)/serving_stops.py
+	$(TESTING)/bin/python $(BENCHMARKS)/training_speed.py
 ifdef DATA
 	$(TESTING)/bin/python $(BENCHMARKS)/load.py --data $(DATA)
 	$(RIVALS)/bin/python $(BENCHMARKS)/serving.py --data $(DATA)
@@ -40,6 +41,9 @@ ifdef DATA
 	$(TESTING)/bin/python $(BENCHMARKS)/copying.py --data $(DATA)
 	$(TESTING)/bin/python $(BENCHMARKS)/codecs.py --data $(DATA)
 	$(CONTENDERS)/bin/python $(BENCHMARKS)/contenders.py --data $(DATA)
+endif
+ifdef LABELS
+	$(TESTING)/bin/python $(BENCHMARKS)/quantised.py --data $(DATA) --labels $(LABELS)
 endif
 	$(TESTING)/bin/python $(BENCHMARKS)/tables.py
 

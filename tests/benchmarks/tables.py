@@ -180,6 +180,23 @@ def quantised(found: Result) -> str:
     )
 
 
+def training_speed(found: Result) -> str:
+    rows = [
+        [
+            f"`{row['model']}`, {row['variant']}",
+            f"{row['megapixels_per_second']['median']:.3f}",
+            times(row["over_shipped"]),
+            f"{row['first_step_seconds']['median']:.1f}",
+        ]
+        for row in found["rows"]
+    ]
+    return (
+        f"The small models on the {found['device']}, {found['steps']} steps in each of {found['rounds']} rounds, the making "
+        "of crops included.\n\n"
+        + table(["", "megapixels of crops per second", "of as shipped", "first step, seconds"], rows)
+    )
+
+
 SECTIONS = {
     "pipeline": ("What a run costs beside its network", pipeline),
     "copying": ("The pipeline without a network, against a plain zarr-python copy", copying),
@@ -187,6 +204,7 @@ SECTIONS = {
     "contenders": ("Side by side with MONAI and nnU-Net", contenders),
     "codecs": ("Storing boundary maps", codecs),
     "quantised": ("Smaller files: float16 storage and int8", quantised),
+    "training_speed": ("The training loop", training_speed),
     "serving": ("The service beside its session, LitServe and BentoML", serving_tables.serving),
     "load": ("The service under load", serving_tables.load),
     "serving_stops": ("Stopping and killing the service", serving_tables.stops),
