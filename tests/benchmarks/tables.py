@@ -191,8 +191,8 @@ def training_speed(found: Result) -> str:
         for row in found["rows"]
     ]
     return (
-        f"The small models on the {found['device']}, {found['steps']} steps in each of {found['rounds']} rounds, the making "
-        "of crops included.\n\n"
+        f"The small models on the {found['device']}, {found['steps']} steps in each of {found['rounds']} rounds, the "
+        "making of crops included.\n\n"
         + table(["", "megapixels of crops per second", "of as shipped", "first step, seconds"], rows)
     )
 
