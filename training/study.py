@@ -58,10 +58,15 @@ class SeriesConfig(Strict):
 
 
 class StudyConfig(Strict):
-    """A study's file."""
+    """A study's file.
+
+    Attributes:
+        show: volumes of which pictures may show crops, as their terms allow; all of them if not given.
+    """
 
     question: str
     models: dict[str, str]
+    show: Annotated[tuple[str, ...] | None, Field(strict=False)] = None
     series: Annotated[tuple[SeriesConfig, ...], Field(strict=False, min_length=1)]
 
 
@@ -90,11 +95,16 @@ class StudyRun:
 
 @dataclass(frozen=True)
 class Study:
-    """A question, the series as they were given, and all their runs in order."""
+    """A question, the series as they were given, and all their runs in order.
+
+    Attributes:
+        show: volumes of which pictures may show crops; None: all.
+    """
 
     question: str
     series: tuple[SeriesConfig, ...]
     runs: tuple[StudyRun, ...]
+    show: tuple[str, ...] | None = None
 
     def of(self, key: str) -> tuple[StudyRun, ...]:
         """The runs of one series."""
@@ -119,7 +129,7 @@ def load_study(path: Path) -> Study:
     folders = [run.folder for run in runs]
     if len(set(folders)) < len(folders):
         raise ConfigError(f"study {path}: two runs have one folder; keys of series, and seeds in a series, must differ")
-    return Study(config.question, config.series, tuple(runs))
+    return Study(config.question, config.series, tuple(runs), config.show)
 
 
 def _run(series: SeriesConfig, model: str, seed: int, tables: dict[str, dict[str, Any]], *, origin: str) -> StudyRun:

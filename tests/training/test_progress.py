@@ -10,7 +10,7 @@ from emboundary.training.learning.train import StepReport
 def show(console: Console, steps: int) -> None:
     with training_progress("d4 [beside]", console) as report:
         for step in range(1, steps + 1):
-            report(StepReport(step, steps, 0.5, 2.0))
+            report(StepReport(step, steps, 0.5, 2.0, 3.5e4))
 
 
 def test_lines_come_every_hundred_steps_and_at_the_end() -> None:

@@ -112,6 +112,15 @@ def test_a_shipped_study_compares_like_with_like(path: Path) -> None:
     for series in study.series:
         configs = [run.config for run in study.of(series.key)]
         for config in configs:
-            assert config.model_dump(exclude={"name", "model", "seed"}) == configs[0].model_dump(
-                exclude={"name", "model", "seed"}
+            assert config.model_dump(exclude={"name", "model", "seed", "start"}) == configs[0].model_dump(
+                exclude={"name", "model", "seed", "start"}
             )
+
+
+def test_a_study_says_of_which_volumes_crops_may_be_shown(folder: Path) -> None:
+    assert load_study(written(folder, SERIES)).show is None
+    assert load_study(written(folder, 'show = ["a"]\n' + SERIES)).show == ("a",)
+
+
+def test_the_shipped_study_shows_only_what_may_be_copied() -> None:
+    assert [load_study(path).show for path in SHIPPED] == [("vnc",)]

@@ -173,6 +173,11 @@ def _where(series: SeriesRecord, pictures: Collection[str]) -> list[str]:
         f"{series.seeds[0]}), at different places; above each map its own cross entropy in the tile.  The last column "
         "shows which map is nearer to the human's, blue: d4's, red: that of plain + 8x.",
         *(
+            [f"No pictures of {', '.join(hidden)}, whose terms do not let crops be published with the page."]
+            if (hidden := [name for name in series.score if name not in shown])
+            else []
+        ),
+        *(
             part
             for name in shown
             for part in _picture(f"regions-{name}.png", f"{name}: worst and best tiles", pictures)

@@ -64,7 +64,7 @@ def _plots(results: Results) -> dict[str, Draw]:
 
 
 def _regions(results: Results, study: Study, data: Path, runs: Path) -> dict[str, Draw]:
-    """One picture a volume, of the maps that were kept."""
+    """One picture of each volume that may be shown, of the maps that were kept."""
     first = study.series[0]
     digests = {(r.series, r.model, r.seed): r.scores.weights_sha256 for r in results.runs}
     kept: dict[str, dict[Entry, Path]] = {}
@@ -79,6 +79,8 @@ def _regions(results: Results, study: Study, data: Path, runs: Path) -> dict[str
             kept.setdefault(want.volume.name, {})[Entry(run.model, want.passes)] = path
     drawn: dict[str, Draw] = {}
     for name, files in kept.items():
+        if study.show is not None and name not in study.show:
+            continue
         shown = [entry for entry in (D4, PLAIN, TURNED) if entry in files]
         if shown and all(files[entry].exists() for entry in shown):
             volume = load_volume(data, volumes[name], volumes[name].validation)
