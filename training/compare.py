@@ -31,7 +31,7 @@ from emboundary.training.comparing.timing import Contestant, time_contestants
 from emboundary.training.comparing.working import Task, complete, is_finished
 from emboundary.training.crops.data import load_volume
 from emboundary.training.learning.runs import LOSSES
-from emboundary.training.storing import storing
+from emboundary.training.storing import store_text
 from emboundary.training.study import Study, StudyRun
 
 _LOSS_POINTS = 100
@@ -183,6 +183,5 @@ def _timing(
         device=trains_on,
         report=report,
     )
-    with storing(runs / TIMING) as partial:
-        partial.write_text(timing.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    store_text(runs / TIMING, timing.model_dump_json(indent=1) + "\n")
     return timing

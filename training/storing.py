@@ -36,3 +36,13 @@ def storing(path: Path) -> Iterator[Path]:
         raise OutputError(
             f"{path} cannot be written: {reason}; give an output folder that can be written and has space left"
         ) from error
+
+
+def store_text(path: Path, text: str) -> None:
+    """Write a text in UTF-8, whole or not at all.
+
+    Raises:
+        OutputError: as ``storing``.
+    """
+    with storing(path) as partial:
+        partial.write_text(text, encoding="utf-8")

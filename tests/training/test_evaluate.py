@@ -14,8 +14,7 @@ from emboundary.model.repository import load_model
 from emboundary.service.engine import OnnxEngine
 from emboundary.training.crops.data import LabelledVolume
 from emboundary.training.learning.runs import load_run
-from emboundary.training.metrics import boundary_scores
-from emboundary.training.scoring.evaluate import TorchEngine, VotingEngine, equivariance_error, segment
+from emboundary.training.scoring.evaluate import TorchEngine, equivariance_error, segment
 
 Map = NDArray[np.float32]
 MakeNetwork = Callable[[Symmetry], Segmenter]
@@ -75,20 +74,6 @@ def test_eight_passes_are_the_mean_of_the_aligned_maps(section: Map) -> None:
     np.testing.assert_allclose(probability[0], np.mean(eight_views(section), axis=0), atol=1e-6)
 
 
-def test_eight_votes_give_their_share(section: Map) -> None:
-    share, _ = segment(VotingEngine(Lopsided()), as_volume(section), tta=True)
-    by_hand = np.mean([view >= 0.5 for view in eight_views(section)], axis=0)
-    np.testing.assert_array_equal(share[0], by_hand)
-    assert len(np.unique(share)) > 4, "the views disagree, or nothing was tested"
-
-
-def test_one_vote_is_yes_or_no_and_one_half_is_a_yes() -> None:
-    voting = VotingEngine(Lopsided())
-    assert (voting.footprint, voting.outputs) == (Lopsided().footprint, ("boundary",))
-    images = np.array([[[[0.5 / 0.3]]], [[[0.49 / 0.3]]]], np.float32)
-    np.testing.assert_array_equal(voting.run(images).ravel(), [1.0, 0.0])
-
-
 def test_seconds_are_those_of_the_maps(section: Map) -> None:
     _, seconds = segment(Lopsided(), as_volume(section))
     assert seconds > 0
@@ -116,15 +101,6 @@ def test_a_section_off_the_stride_has_no_equivariance_error() -> None:
         ValueError, match=r"^section is \(16, 20\); its sides must be multiples of the stride, \(8, 8\)$"
     ):
         equivariance_error(engine, np.zeros((16, 20), np.float32))
-
-
-def test_scores_of_a_perfect_and_of_a_reversed_map() -> None:
-    target = np.array([[[True, False], [False, True]]])
-    probability = np.array([[[0.9, 0.2], [0.1, 0.8]]], np.float32)
-    perfect = boundary_scores(target, probability)
-    assert (perfect.roc_auc, perfect.average_precision, perfect.best_f1) == (1.0, 1.0, 1.0)
-    assert perfect.threshold == pytest.approx(0.8)
-    assert boundary_scores(target, 1 - probability).roc_auc == 0.0
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,14 @@ from emboundary.model.folding import expand_and_fold
 from emboundary.model.footprint import count_parameters, flops_per_pixel
 from emboundary.model.inception import STRIDE
 from emboundary.service.engine import Device
-from emboundary.training.commands.shared import console, torch_device, write_text
+from emboundary.training.commands.shared import console, torch_device
 from emboundary.training.crops.data import load_volume
 from emboundary.training.experiment import Experiment, Variant, load_experiment
 from emboundary.training.learning.progress import training_progress
 from emboundary.training.learning.runs import fit as fit_run
 from emboundary.training.metrics import BoundaryScores
 from emboundary.training.scoring.evaluate import score_network
+from emboundary.training.storing import store_text
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,8 @@ def experiment(file: Path, data: Path, runs: Path, out: Path, *, device: Device,
         "outcomes": [asdict(o) for o in outcomes],
         "configs": {v.label: v.config.model_dump(mode="json") for v in loaded.variants},
     }
-    write_text(out / f"{file.stem}.json", json.dumps(record, indent=2) + "\n")
-    write_text(out / f"{file.stem}.md", _experiment_markdown(loaded, outcomes))
+    store_text(out / f"{file.stem}.json", json.dumps(record, indent=2) + "\n")
+    store_text(out / f"{file.stem}.md", _experiment_markdown(loaded, outcomes))
 
 
 def _run_variant(variant: Variant, eight: bool, data: Path, runs: Path, device: torch.device) -> _Outcome:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from rich.console import Console
 
 from emboundary.service.engine import Device
 from emboundary.service.errors import DeviceError, UsageError
-from emboundary.training.storing import storing
 
 console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
@@ -43,9 +40,3 @@ def torch_device(name: Device, threads: int | None = None) -> torch.device:
     chosen = "cuda" if available and name != "cpu" else "cpu"
     console.print(f"device: {chosen} ({'asked for' if name != 'auto' else 'the best that works here'})")
     return torch.device(chosen)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole, or not at all."""
-    with storing(path) as partial:
-        partial.write_text(text, encoding="utf-8")

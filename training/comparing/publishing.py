@@ -17,7 +17,7 @@ from emboundary.training.comparing.statistics import Entry, is_transfer, joined
 from emboundary.training.comparing.tables import mean_table
 from emboundary.training.comparing.verdicts import D4, PLAIN, TURNED
 from emboundary.training.crops.data import load_volume
-from emboundary.training.storing import storing
+from emboundary.training.storing import store_text, storing
 from emboundary.training.study import Study
 
 TABLE, PAGE = "table.md", "comparison.md"
@@ -32,13 +32,13 @@ def publish(results: Results, study: Study, data: Path, runs: Path, out: Path) -
     """
     folder = out / FOLDER
     whole = joined(results)
-    _write(folder / RESULTS, results.model_dump_json(indent=1) + "\n")
-    _write(folder / TABLE, mean_table(whole, whole.series[0]))
+    store_text(folder / RESULTS, results.model_dump_json(indent=1) + "\n")
+    store_text(folder / TABLE, mean_table(whole, whole.series[0]))
     drawn = {**_plots(whole), **_regions(results, study, data, runs)}
     for name, draw in drawn.items():
         with storing(folder / name) as partial:
             draw(partial)
-    _write(out / PAGE, render(results, drawn))
+    store_text(out / PAGE, render(results, drawn))
 
 
 Draw = Callable[[Path], None]
@@ -88,8 +88,3 @@ def _regions(results: Results, study: Study, data: Path, runs: Path) -> dict[str
             section, _ = volumes[name].validation or (0, 0)
             drawn[f"regions-{name}.png"] = bind(regions, volume=volume, first=section, maps=maps)
     return drawn
-
-
-def _write(path: Path, text: str) -> None:
-    with storing(path) as partial:
-        partial.write_text(text, encoding="utf-8")

@@ -32,7 +32,7 @@ from emboundary.training.config import DataConfig, TrainConfig
 from emboundary.training.crops.data import load_volume
 from emboundary.training.learning.runs import WEIGHTS, load_run
 from emboundary.training.scoring.evaluate import segment
-from emboundary.training.storing import storing
+from emboundary.training.storing import store_text, storing
 from emboundary.training.study import StudyRun
 
 MAPS = "maps"
@@ -121,8 +121,7 @@ def score_run(
         )
         maps = tuple(found[w] for w in wanted_of(run) if w in found)
         stored = RunScores(protocol=PROTOCOL, weights_sha256=digest, environment=environment(engine.device), maps=maps)
-        with storing(folder / SCORES) as partial:
-            partial.write_text(stored.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        store_text(folder / SCORES, stored.model_dump_json(indent=1) + "\n")
     assert stored is not None
     return stored
 

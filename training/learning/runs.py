@@ -27,7 +27,7 @@ from emboundary.training.config import TrainConfig, load_config
 from emboundary.training.crops.data import load_volume
 from emboundary.training.figures import loss_curve
 from emboundary.training.learning.train import StepReport, train
-from emboundary.training.storing import storing
+from emboundary.training.storing import store_text, storing
 
 CONFIG, LOSSES, LOSS_CURVE, WEIGHTS = "config.json", "loss.csv", "loss.png", "weights.safetensors"
 
@@ -71,8 +71,7 @@ def fit(
     if stored.exists() and load_config(stored) != config:
         raise RunError(f"{folder} holds a run of another configuration; give another --out")
     volumes = tuple(load_volume(data, volume) for volume in config.data)
-    with storing(stored) as partial:
-        partial.write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    store_text(stored, config.model_dump_json(indent=2) + "\n")
     state = train(config, volumes, folder, device=device, report=report)
     with storing(folder / LOSSES) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)

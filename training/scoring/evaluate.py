@@ -51,31 +51,6 @@ class TorchEngine:
         return probability
 
 
-@dataclass(frozen=True)
-class VotingEngine:
-    """An engine whose answer is a vote, 1 where the probability is at least one half.
-
-    Under test-time augmentation the mean of its answers is the share of votes: the majority vote by which the
-    efficient-invariant-dense-prediction paper joins its 8 predictions (section IV-C), kept as a ranking.
-    """
-
-    engine: Engine
-
-    @property
-    def footprint(self) -> Footprint:
-        """Halo and stride of the engine that votes."""
-        return self.engine.footprint
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """Output channels of the engine that votes."""
-        return self.engine.outputs
-
-    def run(self, images: Map) -> Map:
-        """Map normalised images (n, c, y, x) to votes (n, K, y, x)."""
-        return (self.engine.run(images) >= 0.5).astype(np.float32)
-
-
 def segment(engine: Engine, volume: LabelledVolume, *, tta: bool = False) -> tuple[Map, float]:
     """The map of held-out sections (z, y, x) and the seconds it took.
 
