@@ -14,10 +14,13 @@ from emboundary.model.geometry import Footprint
 
 FORMAT_VERSION: Literal[1] = 1
 METADATA_KEY = "emboundary"
+# Beside that copy: the precision of the file that it is in.  Files without this key are float32.
+PRECISION_KEY = "emboundary.precision"
 
 Triple = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
 Precision = Literal["float32", "float16", "int8"]
 Storage = Literal["float32", "float16"]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class _Strict(BaseModel):
@@ -54,6 +57,20 @@ class Symmetry(_Strict):
 
     group: Literal["C1", "D4"]
     error: Annotated[float, Field(ge=0)]
+
+
+class Variant(_Strict):
+    """The same network in another precision: a file that lies beside ``model.onnx``.
+
+    Attributes:
+        file: its name.
+        sha256: of that file.
+        symmetry_error: largest ``|f(g x) - g f(x)|`` over the 8 elements, in probability, measured on that file.
+    """
+
+    file: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.onnx$")]
+    sha256: Sha256
+    symmetry_error: Annotated[float, Field(ge=0)]
 
 
 class TrainingData(_Strict):
@@ -107,12 +124,15 @@ class ModelDescription(_Strict):
         border: what stands outside the volume: ``reflect`` (at the outermost voxel centres).
         outputs: the named output channels, in order.
         precisions: for each precision on offer, the largest difference in probability from float32 in torch.
+        variants: the file of each precision on offer but float32, which is ``model.onnx``.  Empty in the copies inside
+            the files: no file can hold its own hash.
         storage: how the file holds its filter banks; float16 ones are cast once, on loading, and change no arithmetic.
         flops_per_pixel: multiplications and additions of all convolutions, per pixel of the image.
-        sha256: of the file ``model.onnx``.  None only in the copy inside that file, which cannot hold its own hash.
+        sha256: of the file ``model.onnx``.  None only in the copies inside the files.
 
     Raises:
-        pydantic.ValidationError: a missing or unknown field, or a halo that is no multiple of its stride.
+        pydantic.ValidationError: a missing or unknown field, a halo that is no multiple of its stride, or a variant whose precision has no
+            tolerance.
     """
 
     format_version: Literal[1] = FORMAT_VERSION
@@ -131,13 +151,14 @@ class ModelDescription(_Strict):
     outputs: tuple[str, ...] = ("boundary",)
     symmetry: Symmetry
     precisions: dict[Precision, float]
+    variants: dict[Precision, Variant] = {}
     storage: Storage = "float32"
     training: tuple[TrainingData, ...]
     weights_licence: str
     validation: tuple[Validation, ...] = ()
     parameters: Annotated[int, Field(ge=0)]
     flops_per_pixel: Annotated[float, Field(ge=0)]
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None
+    sha256: Sha256 | None
 
     @model_validator(mode="after")
     def _footprint_is_consistent(self) -> ModelDescription:
@@ -148,6 +169,22 @@ class ModelDescription(_Strict):
                 "it must be that radius rounded up to a multiple of the stride"
             )
         return self
+
+    @model_validator(mode="after")
+    def _variants_are_consistent(self) -> ModelDescription:
+        if "float32" in self.variants:
+            raise ValueError("variants names float32, which is model.onnx itself; only other precisions are variants")
+        untold = sorted(set(self.variants) - set(self.precisions))
+        if untold:
+            raise ValueError(f"variants names {', '.join(untold)}, for which precisions states no tolerance")
+        files = [variant.file for variant in self.variants.values()]
+        if len({"model.onnx", *files}) <= len(files):
+            raise ValueError(f"variants have files {files}; each must have one of its own, and not model.onnx")
+        return self
+
+    def embedded(self) -> ModelDescription:
+        """The copy that stands inside each file: the same but for the hashes, which no file can hold."""
+        return self.model_copy(update={"sha256": None, "variants": {}})
 
     @property
     def footprint(self) -> Footprint:

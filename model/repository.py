@@ -1,5 +1,7 @@
 """Model repositories: folders of ``NAME/VERSION/model.onnx`` with ``description.json`` beside each.
 
+The same network in other precisions may lie there as well, ``float16.onnx`` and ``int8.onnx``: the folder is the model.
+
 The bundled repository is ``model/zoo``; ``--model`` also takes the path of any such file or folder.
 
 A model may come in two sizes.  ``d4`` always means ``d4-small``: the two names are one model, which is stored and
@@ -15,7 +17,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from emboundary.model.description import ModelDescription
+from emboundary.model.description import ModelDescription, Precision
 
 ZOO = Path(__file__).parent / "zoo"
 DEFAULT_MODEL = "d4"
@@ -34,6 +36,31 @@ class ModelEntry:
 
     path: Path
     description: ModelDescription
+
+    def file(self, precision: Precision) -> Path:
+        """The file that computes in a precision; that of a variant is checked now, before it is used.
+
+        Raises:
+            ModelError: the model is not offered in this precision, or the file is missing or not the one described.
+        """
+        if precision == "float32":
+            return self.path
+        variant = self.description.variants.get(precision)
+        folder = self.path.parent
+        if variant is None:
+            offered = ", ".join(["float32", *sorted(self.description.variants)])
+            raise ModelError(
+                f"model {self.description.name} is not offered in {precision!r}, only in: {offered}; "
+                f"`emboundary-train convert {folder} --precision float16|int8` adds one"
+            )
+        again = f"`emboundary-train convert {folder} --precision {precision} --overwrite` makes it again"
+        path = folder / variant.file
+        if not path.is_file():
+            raise ModelError(
+                f"{path} is missing, though {DESCRIPTION_FILE} names it: copy the whole folder, or {again}"
+            )
+        _check_hash(path, variant.sha256, f"copy the whole folder again, or {again}")
+        return path
 
 
 def canonical_name(name: str, known: Container[str]) -> str:
@@ -126,10 +153,14 @@ def _load_folder(folder: Path) -> ModelEntry:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the document"
         raise ModelError(f"{card} is not a valid description: {where}: {first['msg']}") from error
-    found = hashlib.sha256(model.read_bytes()).hexdigest()
-    if found != description.sha256:
-        raise ModelError(
-            f"{model} has SHA-256 {found[:12]}..., its description says {str(description.sha256)[:12]}...; "
-            "the file was changed or damaged: export or copy both again"
-        )
+    _check_hash(model, description.sha256, "export or copy both again")
     return ModelEntry(model, description)
+
+
+def _check_hash(path: Path, stated: str | None, remedy: str) -> None:
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != stated:
+        raise ModelError(
+            f"{path} has SHA-256 {found[:12]}..., its description says {str(stated)[:12]}...; "
+            f"the file was changed or damaged: {remedy}"
+        )

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from emboundary.model.description import ModelDescription
+from emboundary.model.description import ModelDescription, Variant
 from emboundary.model.geometry import Footprint
 
 
@@ -113,3 +113,39 @@ def test_a_description_does_not_change() -> None:
     description = ModelDescription.model_validate(valid())
     with pytest.raises(ValidationError, match="frozen"):
         description.name = "other"  # type: ignore[misc]
+
+
+HALF = {"file": "float16.onnx", "sha256": "1" * 64, "symmetry_error": 0.001}
+TOLERANCES = {"float32": 1e-5, "float16": 0.002, "int8": 0.1}
+
+
+def test_variants_are_read_and_the_copy_inside_the_files_is_without_hashes() -> None:
+    described = ModelDescription.model_validate(valid() | {"variants": {"float16": HALF}, "precisions": TOLERANCES})
+    assert described.variants["float16"] == Variant(file="float16.onnx", sha256="1" * 64, symmetry_error=0.001)
+    assert ModelDescription.model_validate_json(described.model_dump_json()) == described
+    inside = described.embedded()
+    assert (inside.sha256, inside.variants, inside.precisions) == (None, {}, TOLERANCES)
+    assert ModelDescription.model_validate(valid()).variants == {}
+
+
+@pytest.mark.parametrize(
+    ("variants", "complaint"),
+    [
+        ({"float32": HALF}, "variants names float32, which is model.onnx itself"),
+        ({"float64": HALF}, r"variants\.float64"),
+        ({"float16": HALF | {"file": "../float16.onnx"}}, r"variants\.float16\.file"),
+        ({"float16": HALF | {"sha256": "abc"}}, r"variants\.float16\.sha256"),
+        ({"float16": HALF | {"symmetry_error": -1.0}}, r"variants\.float16\.symmetry_error"),
+        ({"float16": HALF | {"speed": 2}}, r"variants\.float16\.speed\s+Extra inputs are not permitted"),
+        ({"float16": HALF | {"file": "model.onnx"}}, "each must have one of its own, and not model.onnx"),
+        ({"float16": HALF, "int8": HALF}, "each must have one of its own"),
+    ],
+)
+def test_a_variant_that_cannot_be_is_refused(variants: dict[str, object], complaint: str) -> None:
+    with pytest.raises(ValidationError, match=complaint):
+        ModelDescription.model_validate(valid() | {"variants": variants, "precisions": TOLERANCES})
+
+
+def test_a_variant_without_a_tolerance_is_refused() -> None:
+    with pytest.raises(ValidationError, match="variants names float16, for which precisions states no tolerance"):
+        ModelDescription.model_validate(valid() | {"variants": {"float16": HALF}})

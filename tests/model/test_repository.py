@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from emboundary.model.description import Precision
 from emboundary.model.repository import ModelError, list_models, list_versions, load_model, load_version
 
 
@@ -149,3 +150,50 @@ def test_an_unknown_field_is_named(tmp_path: Path) -> None:
     publish(tmp_path, "d4", "1", colour="red")
     with pytest.raises(ModelError, match=r"not a valid description: colour: Extra inputs are not permitted"):
         load_model("d4", tmp_path)
+
+
+def publish_with_half(repository: Path, content: bytes = b"half") -> Path:
+    variant = {"file": "float16.onnx", "sha256": hashlib.sha256(content).hexdigest(), "symmetry_error": 0.5}
+    folder = publish(
+        repository, "d4", "1", variants={"float16": variant}, precisions={"float32": 1e-5, "float16": 0.002}
+    )
+    (folder / "float16.onnx").write_bytes(content)
+    return folder
+
+
+def test_each_precision_has_its_file(tmp_path: Path) -> None:
+    folder = publish_with_half(tmp_path)
+    entry = load_model("d4", tmp_path)
+    assert entry.file("float32") == entry.path == folder / "model.onnx"
+    assert entry.file("float16") == folder / "float16.onnx"
+    assert list_models(tmp_path) == ("d4",)
+
+
+@pytest.mark.parametrize("precision", ["int8", "float64"])
+def test_a_precision_that_is_not_offered_is_refused_with_those_that_are(tmp_path: Path, precision: Precision) -> None:
+    publish_with_half(tmp_path)
+    with pytest.raises(
+        ModelError, match=rf"^model d4 is not offered in '{precision}', only in: float32, float16; `emboundary-train c"
+    ):
+        load_model("d4", tmp_path).file(precision)
+
+
+def test_a_missing_variant_is_refused_when_it_is_asked_for(tmp_path: Path) -> None:
+    folder = publish_with_half(tmp_path)
+    (folder / "float16.onnx").unlink()
+    entry = load_model("d4", tmp_path)
+    assert entry.file("float32").is_file()
+    with pytest.raises(
+        ModelError,
+        match=r"float16\.onnx is missing, though description\.json names it: .* --overwrite` makes it again$",
+    ):
+        entry.file("float16")
+
+
+def test_a_changed_variant_is_refused(tmp_path: Path) -> None:
+    folder = publish_with_half(tmp_path)
+    (folder / "float16.onnx").write_bytes(b"hald")
+    with pytest.raises(
+        ModelError, match=r"float16\.onnx has SHA-256 .*, its description says .*: copy the whole folder"
+    ):
+        load_model("d4", tmp_path).file("float16")
