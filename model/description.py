@@ -131,8 +131,8 @@ class ModelDescription(_Strict):
         sha256: of the file ``model.onnx``.  None only in the copies inside the files.
 
     Raises:
-        pydantic.ValidationError: a missing or unknown field, a halo that is no multiple of its stride, or a variant whose precision has no
-            tolerance.
+        pydantic.ValidationError: a missing or unknown field, a halo that is no multiple of its stride, or a variant
+            whose precision has no tolerance.
     """
 
     format_version: Literal[1] = FORMAT_VERSION
