@@ -1,84 +1,24 @@
-"""Engines turn normalised images into probabilities; everything else in the service sees only this protocol."""
+"""A model file in ONNX Runtime."""
 
 from __future__ import annotations
 
 import os
 import threading
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
-from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from emboundary.model.description import METADATA_KEY, ModelDescription, Precision, TensorDescription
 from emboundary.model.geometry import Footprint
 from emboundary.model.repository import DEFAULT_MODEL, ZOO, ModelEntry, ModelError, load_model
+from emboundary.service.engine.protocol import Device, Images
 from emboundary.service.errors import DeviceError, ModelUnavailableError, UsageError, first_line
-
-Images = NDArray[np.float32]
-Device = Literal["auto", "cpu", "cuda"]
 
 # What OnnxEngine can run today: the file as it is.
 _RUNNABLE: tuple[Precision, ...] = ("float32",)
-
-
-class Engine(Protocol):
-    """Runs a network on whole, aligned images."""
-
-    @property
-    def footprint(self) -> Footprint:
-        """Halo and stride of the network."""
-        ...
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """Names of the K output channels."""
-        ...
-
-    def run(self, images: Images) -> Images:
-        """Map (n, c, y, x), y and x multiples of the stride, to probabilities (n, K, y, x).
-
-        The c channels are the section that is mapped amid its neighbours: ``footprint.channels``, 1 for most networks.
-        """
-        ...
-
-
-class ModelEngine(Engine, Protocol):
-    """An engine that runs a described model file on a known device."""
-
-    @property
-    def description(self) -> ModelDescription:
-        """What the file promises."""
-        ...
-
-    @property
-    def device(self) -> str:
-        """``cpu`` or ``cuda``."""
-        ...
-
-    @property
-    def precision(self) -> Precision:
-        """The arithmetic."""
-        ...
-
-
-@dataclass(frozen=True)
-class IdentityEngine:
-    """The network that changes nothing but values outside [0, 1]: for tests of tiling and for benchmarks.
-
-    Of a section amid its neighbours it gives the section.
-    """
-
-    footprint: Footprint
-    outputs: tuple[str, ...] = ("boundary",)
-
-    def run(self, images: Images) -> Images:
-        """Return the images' middle channel clipped to [0, 1], as a copy."""
-        middle = self.footprint.context
-        return np.clip(images[:, middle : middle + 1], 0, 1)
 
 
 class OnnxEngine:
@@ -252,7 +192,7 @@ def _check_file(session: Any, entry: ModelEntry) -> None:
         inside = None if embedded is None else ModelDescription.model_validate_json(embedded)
     except ValidationError:
         inside = None
-    if inside != described.model_copy(update={"sha256": None}):
+    if inside != described.model_copy(update={"sha256": None, "variants": {}}):
         raise ModelUnavailableError(
             f"{entry.path} does not carry the description that stands beside it; export the model again, or copy both "
             "files from the same export"
