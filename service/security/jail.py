@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from emboundary.service.errors import EmboundaryError, InputError, UsageError
-from emboundary.service.security.links import refuse_links_in_hdf5, refuse_links_out
+from emboundary.service.security.links import refuse_links_in_hdf5, refuse_links_out, resolved
 from emboundary.service.volumes.hdf5_input import split_name
 from emboundary.service.volumes.storage import is_url
 
@@ -201,10 +201,10 @@ class Jail:
         outside = refuse("it must lie inside a data root of this service: ask the operator which there are")
         if not inside:
             raise outside
-        try:
-            path = given.resolve() if follow_last else given.parent.resolve() / given.name
-        except (OSError, RuntimeError):  # a loop of links, or a name that is too long
-            raise outside from None
+        path = resolved(given if follow_last else given.parent)
+        if path is None:
+            raise outside
+        path = path if follow_last else path / given.name
         if not self._holds(path):
             raise outside
         return path

@@ -86,7 +86,7 @@ def refuse_links_out(folder: Path, holds: Callable[[Path], bool]) -> None:
             raise InputError(f"{folder} cannot be listed: {error.strerror}; check its permissions") from error
         for entry in entries:
             if entry.is_symlink():
-                target = _resolved(Path(entry.path))
+                target = resolved(Path(entry.path))
                 if target is None or not holds(target):
                     raise InputError(
                         f"{folder} holds a link, {entry.name!r}, that leads out of the data roots; copy what it "
@@ -99,8 +99,12 @@ def refuse_links_out(folder: Path, holds: Callable[[Path], bool]) -> None:
                 pending.append(Path(entry.path))
 
 
-def _resolved(link: Path) -> Path | None:
+def resolved(path: Path) -> Path | None:
+    """Where a path leads, through all links; None where it leads nowhere: a loop of links, a name that is too long."""
     try:
-        return link.resolve()
-    except (OSError, RuntimeError):  # a loop
+        found = path.resolve()
+        # A loop raises RuntimeError before Python 3.13, and from then on stays in what is found, as a link.
+        loop = any(part.is_symlink() for part in (found, *found.parents))
+    except (OSError, RuntimeError):
         return None
+    return None if loop else found
