@@ -20,7 +20,7 @@ class _Commands(LazyGroup):
 
     lazy: ClassVar[dict[str, str]] = {
         name: f"emboundary.service.commands.{name}:{name}"
-        for name in ("predict", "check", "serve", "keys", "models", "doctor", "demo", "client")
+        for name in ("predict", "check", "serve", "keys", "models", "doctor", "benchmark", "demo", "client")
     }
 
 

@@ -17,13 +17,16 @@ _SECONDS_TO_STOP = 15.0
 
 
 @contextmanager
-def background_service() -> Iterator[str]:
+def background_service(*options: str) -> Iterator[str]:
     """Run ``emboundary serve`` on a free port; gives its URL once it is ready, and stops it whatever happens.
+
+    Args:
+        options: further ones of the command.
 
     Raises:
         RemoteError: the service ended instead of getting ready, with the reason it gave.
     """
-    command = [sys.executable, "-m", "emboundary.service", "serve", "--port", "0"]
+    command = [sys.executable, "-m", "emboundary.service", "serve", "--port", "0", *options]
     with tempfile.TemporaryFile("w+") as complaints:
         # A session of its own: Ctrl-C reaches this process alone, which then stops the service in good order.
         process = subprocess.Popen(

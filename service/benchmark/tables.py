@@ -1,0 +1,135 @@
+"""What a benchmark found, as tables for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.table import Table
+
+from emboundary.service.benchmark.profiles import Profile
+from emboundary.service.benchmark.records import Report, Row, Spread
+from emboundary.service.pace import mega
+
+_NAMES = {"session": "bare session", "predict": "predict", "service": "service"}
+
+
+def tables(report: Report, *, profiles: bool = False) -> Iterator[Table]:
+    """One for what was measured, one for ratios, one for agreement, and one for each profile if they are wanted."""
+    yield _rows(report)
+    if report.ratios:
+        yield _ratios(report)
+    if report.agreements:
+        yield _agreements(report)
+    if profiles:
+        for profile in report.profiles:
+            yield _profile(profile, report)
+
+
+def case(row: Row) -> str:
+    """What a row is of, in one line."""
+    extents = " x ".join(map(str, row.shape))
+    return f"{extents}, {row.clients} clients" if row.clients else extents
+
+
+def spread(value: Spread | None, form: str = "{:.2f}") -> str:
+    """Median, and least to most where there was more than one round that differed."""
+    if value is None:
+        return ""
+    middle = form.format(value.median)
+    if value.low == value.high:
+        return middle
+    return f"{middle} ({form.format(value.low)}-{form.format(value.high)})"
+
+
+def _rows(report: Report) -> Table:
+    table = _table(f"{report.device}, {rounds(report)}: median (least-most)")
+    for title in ("", "model", "precision", "shape"):
+        table.add_column(title)
+    for title in (
+        "pixel/s",
+        "of bare",
+        "of matrix rate",
+        "of bandwidth",
+        "layer by layer",
+        "network runs",
+        "p50 / p99",
+    ):
+        table.add_column(title, justify="right")
+    for row in report.rows:
+        speed = row.pixels_per_second
+        busy = Spread.of(one.network for one in row.rounds) if row.what == "predict" else None
+        p50, p99 = (Spread.of(getattr(one, name) for one in row.rounds) for name in ("p50", "p99"))
+        table.add_row(
+            _NAMES[row.what],
+            row.title,
+            row.precision,
+            case(row),
+            mega(speed.median) if speed else "",
+            spread(row.of_bare),
+            spread(row.of_matrix, "{:.1%}"),
+            spread(row.of_memory, "{:.1%}"),
+            spread(row.of_memory_by_layers, "{:.0%}"),
+            spread(busy, "{:.1%}"),
+            f"{p50.median:.3f} / {p99.median:.3f} s" if p50 and p99 else "",
+        )
+    return table
+
+
+def rounds(report: Report) -> str:
+    """How many rounds there were, in words."""
+    count = max(len(row.rounds) for row in report.rows)
+    return f"{count} rounds" if count > 1 else "1 round"
+
+
+def _ratios(report: Report) -> Table:
+    table = _table("time for the same pixels, within rounds")
+    for title in ("", "precision", "ratio"):
+        table.add_column(title)
+    table.add_column("times", justify="right")
+    for ratio in report.ratios:
+        tile = "" if ratio.tile is None else f", tile {ratio.tile}"
+        table.add_row(_NAMES[ratio.what] + tile, ratio.precision, ratio.name, spread(ratio.times, "{:.3f}"))
+    return table
+
+
+def _agreements(report: Report) -> Table:
+    table = _table("difference in probability from the CPU in float32, on the bundled sample")
+    for title in ("model", "precision"):
+        table.add_column(title)
+    for title in ("largest", "mean", "promised"):
+        table.add_column(title, justify="right")
+    for one in report.agreements:
+        promised = "" if one.promised is None else f"{one.promised:.0e}"
+        table.add_row(one.model, one.precision, f"{one.largest:.1e}", f"{one.mean:.1e}", promised)
+    return table
+
+
+def _profile(profile: Profile, report: Report) -> Table:
+    shape = " x ".join(map(str, profile.shape))
+    rate = next((r.rounds[0].limits for r in report.rows if r.precision == profile.precision), None)
+    table = _table(f"where the time of {profile.model} {profile.precision} goes ({shape}, {profile.clock} clock)")
+    for title in ("layer", "output"):
+        table.add_column(title)
+    for title in ("time", "share", "of matrix rate", "of bandwidth"):
+        table.add_column(title, justify="right")
+    matrix = None if rate is None else rate.matrix.get(profile.precision)
+    for layer in profile.layers:
+        per_second = layer.operations / layer.seconds if layer.seconds else 0.0
+        moved = layer.bytes / layer.seconds if layer.seconds else 0.0
+        table.add_row(
+            f"{layer.operator} {layer.name}",
+            " x ".join(map(str, layer.output)),
+            f"{1000 * layer.seconds:.2f} ms",
+            f"{layer.share:.1%}",
+            f"{per_second / matrix:.0%}" if matrix and per_second else "",
+            f"{moved / rate.memory:.0%}" if rate else "",
+        )
+    table.add_section()
+    for operator in profile.operators:
+        name = f"all {operator.layers} {operator.operator}"
+        table.add_row(name, "", f"{1000 * operator.seconds:.2f} ms", f"{operator.share:.1%}")
+    return table
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left")
