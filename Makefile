@@ -4,16 +4,22 @@ SERVING := .venv
 TESTING := .venv-test
 CONTENDERS := .venv-contenders
 RIVALS := .venv-rivals
+# Asked for only where it is used: which Python it is.
+VERSION = $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+# Of the tests of the service: short, or whole.
+LENGTH ?= short
 BENCHMARKS := tests/benchmarks
 SOURCES := $(shell find model service training -type f -not -name '*.pyc')
 # Only real problems of an installation are worth a line.
 PIP_INSTALL := bin/python -m pip install -qq --disable-pip-version-check
 
-.PHONY: help demo test campaign clean
+.PHONY: help demo test test-serving test-pythons serving-environment campaign clean
 
 help:
 	@echo "make demo   map the bundled sample with the bundled models; results in demo/"
 	@echo "make test   check style, types and imports, and run the suite"
+	@echo "make test-pythons   run the tests of the service on every other Python that the project claims; LENGTH=whole: all of them"
+	@echo "make test-serving PYTHON=python3.13   the same on one"
 	@echo "make campaign DATA=STACK.tif LABELS=MEMBRANES.tif   run kills, fuzzing and benchmarks at full length; results in docs/benchmarks"
 	@echo "make clean  remove the environments and what was built"
 
@@ -26,6 +32,17 @@ test: $(TESTING)/installed
 	$(TESTING)/bin/mypy
 	$(TESTING)/bin/lint-imports
 	$(TESTING)/bin/pytest -q
+
+# The tests of the service, in an environment without torch.
+test-serving: serving-environment
+	.venv-serving-$(VERSION)/bin/python -m pytest -q --serving=$(LENGTH)
+
+serving-environment:
+	@$(MAKE) --no-print-directory .venv-serving-$(VERSION)/installed PYTHON=$(PYTHON)
+
+# EVERY=1: a version that is not found on this machine is a failure.
+test-pythons:
+	$(PYTHON) tests/pythons.py --length $(LENGTH) --except '$(VERSION)' $(if $(EVERY),--every)
 
 # Hours, and most of a machine.  Without DATA only what needs no real sections; LABELS are the membranes of DATA.
 campaign: $(TESTING)/installed $(if $(DATA),$(CONTENDERS)/installed $(RIVALS)/installed)
@@ -62,6 +79,12 @@ $(TESTING)/installed: pyproject.toml constraints.txt tests/constraints.txt
 	@$(TESTING)/$(PIP_INSTALL) -c tests/constraints.txt -e '.[cpu,train,dev]'
 	@touch $@
 
+.venv-serving-%/installed: pyproject.toml constraints.txt tests/constraints.txt
+	$(call make_environment,.venv-serving-$*)
+	@echo "installing emboundary with what its service and the tests of that need into .venv-serving-$*..."
+	@.venv-serving-$*/$(PIP_INSTALL) -c tests/constraints.txt -e '.[cpu,serving-tests]'
+	@touch $@
+
 # MONAI and nnU-Net want much that nothing else here needs.
 $(CONTENDERS)/installed: pyproject.toml constraints.txt $(BENCHMARKS)/contenders.txt
 	$(call make_environment,$(CONTENDERS))
@@ -78,7 +101,7 @@ $(RIVALS)/installed: pyproject.toml $(BENCHMARKS)/rivals.txt
 	@touch $@
 
 clean:
-	rm -rf $(SERVING) $(TESTING) $(CONTENDERS) $(RIVALS) build emboundary.egg-info
+	rm -rf $(SERVING) $(TESTING) .venv-serving-* $(CONTENDERS) $(RIVALS) build emboundary.egg-info
 
 define make_environment
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

@@ -1,9 +1,11 @@
-"""Fixtures of all tests: tiny networks as real model files."""
+"""Fixtures of all tests: tiny networks as real model files; and ``--serving``, the tests that need no torch."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,64 @@ from emboundary.model.description import (
 
 STRIDE = 4
 HALO = 8
+
+# What the extra ``train`` brings and the extra ``serving-tests`` does not.
+TRAINING = frozenset(
+    {"matplotlib", "onnx_ir", "onnxscript", "safetensors", "scipy", "skimage", "sklearn", "torch", "waterz"}
+)
+# Long, and about arithmetic, which the versions of Python share, or about processes, which others start as well.
+LONG = (
+    "tests/laws/test_context.py",
+    "tests/laws/test_symmetry.py",
+    "tests/laws/test_tiling.py",
+    "tests/service/test_demo.py",
+    "tests/service/test_jobs_resume.py",
+    "tests/service/test_openapi.py",
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--serving``: see the option's help."""
+    parser.addoption(
+        "--serving",
+        nargs="?",
+        const="short",
+        choices=("short", "whole"),
+        help="skip, and say so, what needs the packages of training where they are missing, and unless it is 'whole' "
+        "what is long",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Leave tests out where ``--serving`` asks for it, and tell which."""
+    if config.getoption("serving"):
+        # As a plugin, because the hooks of this file do not see folders whose own conftest.py cannot be imported.
+        config.pluginmanager.register(Serving(short=config.getoption("serving") == "short"))
+        config.option.reportchars += "s"
+
+
+class Serving:
+    """Skips what cannot be imported without the packages of training, and what is long."""
+
+    def __init__(self, *, short: bool) -> None:
+        self._short = short
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report(
+        self, collector: pytest.Collector
+    ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+        report = yield
+        missing = re.search(r"No module named '(\w+)", str(report.longrepr)) if report.failed else None
+        if missing is not None and missing[1] in TRAINING:
+            report.outcome = "skipped"
+            report.longrepr = (str(collector.path), 0, f"Skipped: it needs {missing[1]}, which only training installs")
+        return report
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        long = pytest.mark.skip(reason="it is long; --serving=whole runs it, and so does make test")
+        for item in items:
+            if self._short and item.nodeid.partition("::")[0] in LONG:
+                item.add_marker(long)
 
 
 def _tiny_graph(rng: np.random.Generator, channels: int) -> onnx.GraphProto:
