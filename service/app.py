@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -14,6 +13,7 @@ from fastapi import FastAPI
 from emboundary.service import problems
 from emboundary.service.batching.scheduler import Policy, Scheduler
 from emboundary.service.batching.warming import warm_up as warm_up_engine
+from emboundary.service.cores import usable_cores
 from emboundary.service.hosting import Models
 from emboundary.service.jobs.manager import JobManager
 from emboundary.service.memory import Memory
@@ -87,7 +87,7 @@ def create_state(settings: Settings) -> ServiceState:
         models,
         scheduler,
         memory,
-        ThreadPoolExecutor(len(os.sched_getaffinity(0)) + 2, "emboundary-codec"),
+        ThreadPoolExecutor(usable_cores() + 2, "emboundary-codec"),
         metrics,
         Keys.of(settings),
         JobManager(settings, models, scheduler, metrics) if jobs_are_possible else None,
@@ -109,8 +109,7 @@ def warm_up(state: ServiceState) -> None:
     """
     if not state.ready and not state.draining:
         engine = state.models.default.engine()
-        # A second thread prepares images while the first has the GPU; a CPU has no time of its own to win.
-        state.scheduler.start(threads=2 if engine.device == "cuda" else 1)
+        state.scheduler.start(threads=engine.lanes)
         if state.jobs is not None:
             state.jobs.start()
         state.ready = True

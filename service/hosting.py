@@ -22,11 +22,12 @@ from emboundary.model.repository import (
     load_model,
     load_version,
 )
-from emboundary.service.engine import Device, OnnxEngine
+from emboundary.service.engine import OnnxEngine
 from emboundary.service.errors import EmboundaryError, ModelUnavailableError, first_line
 from emboundary.service.refusal import RequestError
 from emboundary.service.settings import Settings
 
+OpenEngine = Callable[[ModelEntry], OnnxEngine]
 Prepare = Callable[[OnnxEngine], None]
 
 
@@ -35,13 +36,13 @@ class Served:
 
     Args:
         entry: the file and its description.
-        device: where it runs.
+        open_engine: opens it where it is to run.
         prepare: called with the network when it has been opened, before anybody else sees it.
     """
 
-    def __init__(self, entry: ModelEntry, device: Device, prepare: Prepare) -> None:
+    def __init__(self, entry: ModelEntry, open_engine: OpenEngine, prepare: Prepare) -> None:
         self.entry = entry
-        self._device = device
+        self._open = open_engine
         self._prepare = prepare
         self._engine: OnnxEngine | None = None
         self._lock = threading.Lock()
@@ -62,10 +63,11 @@ class Served:
         Raises:
             DeviceError: the device that was asked for does not work here.
             ModelUnavailableError: a file that is damaged or differs from its description.
+            UsageError: it does not offer the precision that is served.
         """
         with self._lock:
             if self._engine is None:
-                engine = OnnxEngine.open(self.entry, self._device)
+                engine = self._open(self.entry)
                 self._prepare(engine)
                 self._engine = engine
             return self._engine
@@ -101,7 +103,7 @@ class Models:
     def __init__(self, settings: Settings, prepare: Prepare = lambda _: None) -> None:
         self._prepare = prepare
         self._repository = settings.repository
-        self._device = settings.device
+        self._settings = settings
         self._model = settings.model
         self._lock = threading.Lock()
         default = self._open_default()
@@ -205,11 +207,15 @@ class Models:
             gone = (IndexEntry(name, served.description.version, "UNAVAILABLE", "unloaded") for served in versions)
             self._refused = {**self._refused, name: tuple(gone)}
 
+    def _open(self, entry: ModelEntry) -> OnnxEngine:
+        settings = self._settings
+        return OnnxEngine.open(entry, settings.device, settings.precision, settings.gpu)
+
     def _open_default(self) -> Served:
         model = self._model
         try:
             return Served(
-                load_model(Path(model) if "/" in model else model, self._repository), self._device, self._prepare
+                load_model(Path(model) if "/" in model else model, self._repository), self._open, self._prepare
             )
         except (ModelError, OSError) as error:
             raise ModelUnavailableError(str(error)) from error
@@ -228,7 +234,7 @@ class Models:
             try:
                 entry = load_version(name, version, self._repository)
                 served.append(
-                    before.get((version, entry.description.sha256)) or Served(entry, self._device, self._prepare)
+                    before.get((version, entry.description.sha256)) or Served(entry, self._open, self._prepare)
                 )
             except (ModelError, OSError) as error:
                 refused.append(_refusal(name, version, error))

@@ -93,14 +93,14 @@ class Metrics:
         """Note how long one tile waited between the queue and the network."""
         self._wait_s.labels(_kind(job)).observe(seconds)
 
-    def ran(self, model: str, *, tiles: int, voxels: int, seconds: float, job: bool) -> None:
+    def ran(self, model: str, *, tiles: int, voxels: int, seconds: float, busy: float, job: bool) -> None:
         """Note one run of a network."""
         kind = _kind(job)
         self._batch_tiles.labels(model, kind).observe(tiles)
         self._compute_s.labels(model, kind).observe(seconds)
         self._voxels.labels(model, kind).inc(voxels)
-        self._busy.inc(seconds)
-        self._share.add(seconds)
+        self._busy.inc(busy)
+        self._share.add(busy)
 
     # What the edge tells.
 

@@ -12,9 +12,9 @@ Dtype = Literal["uint8", "float16", "float32"]
 _LEVELS = np.float32(255)
 
 
-def to_stored(probability: NDArray[np.float32], dtype: Dtype) -> NDArray[Any]:
-    """Probabilities as they are stored."""
-    if dtype == "uint8":
+def to_stored(probability: NDArray[Any], dtype: Dtype) -> NDArray[Any]:
+    """Probabilities as they are stored; those that are stored so already stay as they are."""
+    if dtype == "uint8" and probability.dtype != np.uint8:
         probability = np.rint(probability * _LEVELS)
     stored: NDArray[Any] = probability.astype(dtype, copy=False)
     return stored

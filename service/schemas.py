@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from emboundary.model.description import ModelDescription
+from emboundary.model.description import ModelDescription, Precision
 from emboundary.model.repository import DEFAULT_MODEL, load_model
 from emboundary.service.probabilities import Dtype
 
@@ -71,6 +71,7 @@ class Limits(_Strict):
         queue_tiles: tiles that wait for the device at most; a request that does not fit is answered 429.
         request_timeout_s: seconds from the whole body to the answer; what takes longer belongs into a job.
         tile: side in voxels of the tiles that a larger image is cut into.
+        precision: arithmetic of the networks.
     """
 
     max_body_bytes: Annotated[int, Field(ge=1)]
@@ -78,6 +79,7 @@ class Limits(_Strict):
     queue_tiles: Annotated[int, Field(ge=1)]
     request_timeout_s: Annotated[float, Field(gt=0)]
     tile: Annotated[int, Field(ge=1)]
+    precision: Precision = "float32"
 
 
 class ModelReply(ModelDescription):

@@ -20,8 +20,9 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from emboundary.model.description import Precision
 from emboundary.model.repository import DEFAULT_MODEL, ZOO
-from emboundary.service.engine import Device
+from emboundary.service.engine import Device, GpuOptions
 from emboundary.service.errors import UsageError, first_line
 from emboundary.service.run.tiling import DEFAULT_TILE
 from emboundary.service.schemas import Limits
@@ -51,6 +52,11 @@ class Settings(BaseSettings):
         model: name in the repository, or path, of the model that answers where a request names none.
         repository: folder of ``NAME/VERSION/model.onnx``; its other models are served too.
         device: where models run; ``cuda`` without a working GPU refuses to start.
+        precision: arithmetic of all models; one that a model does not offer is refused.
+        gpu_memory_mib: that a model may take on each GPU, in MiB; None: nine tenths of what is free.
+        gpu_lanes: runs of a model side by side on each GPU.
+        cuda_graphs: whether a GPU replays the kernels of a shape that it has seen.
+        tensorrt: whether TensorRT runs models (precision float16 alone); building them takes minutes, once.
         tile: side in voxels of what the network sees at once, before the halo; memory grows with its square.
         max_body_bytes: largest request body in bytes, as sent and after decompression.
         queue_tiles: tiles that wait for the device at most; a request that does not fit is answered 429.
@@ -89,6 +95,11 @@ class Settings(BaseSettings):
     model: str = DEFAULT_MODEL
     repository: DirectoryPath = ZOO
     device: Device = "auto"
+    precision: Precision = "float32"
+    gpu_memory_mib: Annotated[int, Field(ge=1)] | None = None
+    gpu_lanes: Annotated[int, Field(ge=1, le=16)] = 2
+    cuda_graphs: bool = True
+    tensorrt: bool = False
     tile: Annotated[int, Field(ge=1)] = DEFAULT_TILE
     max_body_bytes: Annotated[int, Field(ge=1)] = 64 * MEBIBYTE
     queue_tiles: Annotated[int, Field(ge=1)] = 1024
@@ -114,6 +125,12 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @property
+    def gpu(self) -> GpuOptions:
+        """How GPUs are used."""
+        memory = None if self.gpu_memory_mib is None else self.gpu_memory_mib * MEBIBYTE
+        return GpuOptions(memory, self.gpu_lanes, self.cuda_graphs, self.tensorrt)
+
+    @property
     def limits(self) -> Limits:
         """What a request may hold and cost."""
         return Limits(
@@ -122,6 +139,7 @@ class Settings(BaseSettings):
             queue_tiles=self.queue_tiles,
             request_timeout_s=self.request_timeout_s,
             tile=self.tile,
+            precision=self.precision,
         )
 
 

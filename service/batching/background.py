@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,7 +12,7 @@ from emboundary.model.description import ModelDescription, Precision
 from emboundary.model.geometry import Footprint
 from emboundary.service.batching.scheduler import Scheduler
 from emboundary.service.batching.ticket import Ticket, Tile
-from emboundary.service.engine import Images, ModelEngine
+from emboundary.service.engine import Answer, Images, Mapper, ModelEngine, Part
 from emboundary.service.errors import InterruptedRunError
 
 
@@ -48,6 +49,20 @@ class BackgroundEngine:
         return self.engine.precision
 
     @property
+    def runtime(self) -> str:
+        """What runs it, with its version."""
+        return self.engine.runtime
+
+    @property
+    def lanes(self) -> int:
+        """How many runs go side by side."""
+        return self.engine.lanes
+
+    def largest_tile(self) -> int | None:
+        """Side of the largest tile that the device has memory for; None: any will do."""
+        return self.engine.largest_tile()
+
+    @property
     def footprint(self) -> Footprint:
         """Halo and stride of the network."""
         return self.engine.footprint
@@ -57,6 +72,11 @@ class BackgroundEngine:
         """Names of the K output channels."""
         return self.engine.outputs
 
+    @property
+    def mapper(self) -> Mapper:
+        """The same queue for stored voxels."""
+        return self
+
     def run(self, images: Images) -> Images:
         """Map (n, c, y, x) to probabilities (n, K, y, x), when the device has time.
 
@@ -65,17 +85,35 @@ class BackgroundEngine:
             StoppedError: the service stops.
             DeviceError: the runtime failed.
         """
+        part = Part(images, 0.0, 1.0, slice(None), slice(None))
+        return np.ascontiguousarray(self.map([part])[0].stored)
+
+    def map(self, parts: Sequence[Part], side: tuple[int, int] | None = None) -> list[Answer]:  # noqa: ARG002
+        """The maps of parts, when the device has time; the queue pads them as it does with all others.
+
+        Raises:
+            InterruptedRunError: ``cancel`` was called.
+            StoppedError: the service stops.
+            DeviceError: the runtime failed.
+        """
         done = threading.Event()
         outcome: list[BaseException | None] = []
-        result: list[Images] = []
+        results: dict[int, Answer] = {}
 
         def end(error: BaseException | None) -> None:
             outcome.append(error)
             done.set()
 
-        n, _, y, x = images.shape
-        tile = Tile(self.engine, (n, y, x), lambda: images, result.append)
-        ticket = Ticket(self.job, [tile], job=True, on_end=end)
+        tiles = [
+            Tile(
+                self.engine,
+                (len(part.voxels), *part.voxels.shape[2:]),
+                lambda part=part: part,  # type: ignore[misc]
+                lambda answer, number=number: results.update({number: answer}),  # type: ignore[misc]
+            )
+            for number, part in enumerate(parts)
+        ]
+        ticket = Ticket(self.job, tiles, job=True, on_end=end)
         with self._lock:
             if self._cancelled:
                 raise _interrupted()
@@ -88,7 +126,7 @@ class BackgroundEngine:
                 self._tickets.discard(ticket)
         if outcome[0] is not None:
             raise outcome[0]
-        return np.ascontiguousarray(result[0])
+        return [results[number] for number in range(len(parts))]
 
     def cancel(self) -> None:
         """Make calls that wait, and all later ones, raise ``InterruptedRunError``."""

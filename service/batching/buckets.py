@@ -6,13 +6,9 @@ What is added lies below and to the right of a tile that already has its halo, s
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
 from emboundary.model.geometry import Footprint, round_up
-from emboundary.service.engine import Images
 
 # Sides of tiles, before the halo, that requests mostly have; the default tile is the largest.
 _LADDER = (64, 128, 256, 512, 896)
@@ -48,17 +44,3 @@ class Buckets:
     def shape(self, y: int, x: int) -> tuple[int, int]:
         """The shape that images (y, x) get."""
         return self.side(y), self.side(x)
-
-    def parts(self, n: int) -> Iterator[slice]:
-        """Which of n images go together."""
-        first = 0
-        while first < n:
-            count = 1 << ((n - first).bit_length() - 1) if self.powers else n
-            yield slice(first, first + count)
-            first += count
-
-    def pad(self, images: Images) -> Images:
-        """Images (n, c, y, x) in their bucket, zeros below and to the right."""
-        y, x = images.shape[2:]
-        below, right = (side - extent for side, extent in zip(self.shape(y, x), (y, x), strict=True))
-        return np.pad(images, ((0, 0), (0, 0), (0, below), (0, right))) if below or right else images

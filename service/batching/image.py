@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emboundary.model.geometry import Box, read_reflected
+from emboundary.model.geometry import Box, neighbours, read_reflected
 from emboundary.model.groups import D4, act, inverse_element
 from emboundary.service.batching.ticket import Tile
-from emboundary.service.engine import Images, ModelEngine
+from emboundary.service.engine import Answer, ModelEngine, Part
 from emboundary.service.preparing.intensity import Intensity
 from emboundary.service.probabilities import Dtype, to_stored
-from emboundary.service.run.inference import Map, images_of, refuse_overflown
+from emboundary.service.run.inference import Map, refuse_overflown
 from emboundary.service.run.tiling import Tiling
 
 
@@ -63,27 +63,40 @@ class ImageMap:
 
     def _tiles(self, write: Box) -> Iterator[Tile]:
         n = write.shape[0]  # of images; the sections around them are channels
-        _, y, x = self.engine.footprint.read_box(write).shape
+        read = self.engine.footprint.read_box(write)
+        _, y, x = read.shape
         if not self.tta:
-            yield Tile(self.engine, (n, y, x), lambda: self._read(write), lambda p: self._store(write, p[:, 0]))
+            _, rows, columns = write.relative_to(read.start).slices
+            dtype: Dtype = self.result.dtype.name  # type: ignore[assignment]  # made from one
+            yield Tile(
+                self.engine,
+                (n, y, x),
+                lambda: self._part(self._voxels(write), rows, columns, dtype),
+                lambda answer: self._store(write, answer),
+            )
             return
         mean = _TurnedMean(self, write)
         for element in D4.elements:
             shape = (n, *act(element, np.broadcast_to(np.uint8(0), (y, x))).shape)
             yield Tile(self.engine, shape, mean.turned(element), mean.collector(element))
 
-    def _read(self, write: Box) -> Images:
+    def _voxels(self, write: Box) -> NDArray[Any]:
+        """Voxels (n, c, y, x) of a tile with its halo."""
         raw = read_reflected(self.image, self.engine.footprint.read_box(write))
-        with np.errstate(over="ignore", invalid="ignore"):  # found in the result, wherever they arise
-            return images_of(raw, self.engine.footprint.context, self.intensity)
+        return neighbours(raw, self.engine.footprint.context)
 
-    def _store(self, write: Box, probability: Map) -> None:
-        """Keep the box of a map that has its halo still."""
-        read = self.engine.footprint.read_box(write)
-        _, rows, columns = write.relative_to(read.start).slices
-        kept = probability[:, rows, columns]
-        refuse_overflown(kept, self.intensity)
-        self.result[write.slices] = to_stored(kept, self.result.dtype.name)  # type: ignore[arg-type]  # made from one
+    def _part(
+        self,
+        voxels: NDArray[Any],
+        rows: slice = slice(None),  # noqa: B008  # never changed
+        columns: slice = slice(None),  # noqa: B008
+        dtype: Dtype = "float32",
+    ) -> Part:
+        return Part(voxels, self.intensity.mean, self.intensity.std, rows, columns, dtype)
+
+    def _store(self, write: Box, answer: Answer) -> None:
+        refuse_overflown(self.intensity, finite=answer.finite)
+        self.result[write.slices] = answer.stored[:, 0]
 
 
 @dataclass
@@ -95,15 +108,15 @@ class _TurnedMean:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _maps: dict[int, Map] = field(default_factory=dict)
 
-    def turned(self, element: int) -> Callable[[], Images]:
-        """What makes the tile's images, turned."""
-        return lambda: np.ascontiguousarray(act(element, self.parent._read(self.write)), dtype=np.float32)
+    def turned(self, element: int) -> Callable[[], Part]:
+        """What reads the tile, turned."""
+        return lambda: self.parent._part(np.ascontiguousarray(act(element, self.parent._voxels(self.write))))
 
-    def collector(self, element: int) -> Callable[[Images], None]:
+    def collector(self, element: int) -> Callable[[Answer], None]:
         """What takes the turned tile's probabilities."""
 
-        def collect(probability: Images) -> None:
-            back = act(inverse_element(element), probability[:, 0]).astype(np.float32)
+        def collect(answer: Answer) -> None:
+            back = act(inverse_element(element), answer.stored[:, 0]).astype(np.float32)
             with self._lock:
                 self._maps[element] = back
                 if len(self._maps) < D4.order:
@@ -113,6 +126,16 @@ class _TurnedMean:
                 total += self._maps[each]
             total /= D4.order
             self._maps.clear()
-            self.parent._store(self.write, total)
+            self._finish(total)
 
         return collect
+
+    def _finish(self, mean: Map) -> None:
+        """Crop the mean and keep it as it will be sent."""
+        read = self.parent.engine.footprint.read_box(self.write)
+        _, rows, columns = self.write.relative_to(read.start).slices
+        kept = mean[:, None, rows, columns]
+        dtype: Dtype = self.parent.result.dtype.name  # type: ignore[assignment]  # made from one
+        with np.errstate(invalid="ignore"):  # told by ``finite``
+            answer = Answer(to_stored(kept, dtype), bool(np.isfinite(kept).all()))
+        self.parent._store(self.write, answer)

@@ -12,8 +12,17 @@ class Observer(Protocol):
         """One tile went from the queue into the network."""
         ...
 
-    def ran(self, model: str, *, tiles: int, voxels: int, seconds: float, job: bool) -> None:
-        """A batch was computed; ``voxels`` are the network's, halos and padding included."""
+    def ran(self, model: str, *, tiles: int, voxels: int, seconds: float, busy: float, job: bool) -> None:
+        """A batch was computed.
+
+        Args:
+            model: name and version.
+            tiles: of the batch.
+            voxels: the network's, halos and padding included.
+            seconds: that the batch took.
+            busy: seconds in which the device was at work since it was last told; batches side by side count once.
+            job: whether it was a job's.
+        """
         ...
 
 
@@ -23,5 +32,5 @@ class NoObserver:
     def waited(self, seconds: float, *, job: bool) -> None:
         """Nothing."""
 
-    def ran(self, model: str, *, tiles: int, voxels: int, seconds: float, job: bool) -> None:
+    def ran(self, model: str, *, tiles: int, voxels: int, seconds: float, busy: float, job: bool) -> None:
         """Nothing."""

@@ -2,8 +2,8 @@ r"""The device's one queue: tiles of all requests and jobs, put together to batc
 
             submit                      batch (one network, one shape)
 requests ---------> online, fair --\    up to batch_pixels, waiting a few ms for requests on their way in
-jobs     ---------> jobs, fair   ---+--> prepare -> pad to bucket -> network -> crop -> accept
-                    (behind all online)
+jobs     ---------> jobs, fair   ---+--> normalise -> pad to bucket -> network -> crop -> store -> accept
+                    (behind all online)  (on the device, where that is a GPU)
 
 One request's fault stays its own: where a batch fails, its tiles are run one by one.
 """
@@ -14,10 +14,8 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-
-import numpy as np
 
 from emboundary.service.batching.buckets import Buckets
 from emboundary.service.batching.errors import ExpiredError, OverloadedError, StoppedError, TooLongError
@@ -25,7 +23,8 @@ from emboundary.service.batching.fair_queue import FairQueue
 from emboundary.service.batching.observer import NoObserver, Observer
 from emboundary.service.batching.speed import Speed
 from emboundary.service.batching.ticket import Ticket, Tile
-from emboundary.service.engine import Images, ModelEngine
+from emboundary.service.engine import Answer, ModelEngine
+from emboundary.service.run.parts import answers, mapper_of
 
 _Entry = tuple[Ticket, Tile]
 # A CPU is no faster in large batches (measured from 160 x 160 pixels on): they would only make one wait for another.
@@ -98,12 +97,14 @@ class Scheduler:
         self._coming = 0
         self._closed = False
         self._device = threading.Lock()
+        self._running = 0  # batches in networks
+        self._counted = 0.0  # until when busy time is counted
         self._busy_since: float | None = None
         self._last_success: float | None = None
         self._threads: list[threading.Thread] = []
 
     def start(self, threads: int = 1) -> None:
-        """Begin to compute what is submitted; a second thread prepares a batch while the first has the device."""
+        """Begin to compute what is submitted; as many threads as a network has lanes keep a GPU at work."""
         for _ in range(threads):
             thread = threading.Thread(target=self._work, name="emboundary-device", daemon=True)
             thread.start()
@@ -286,27 +287,41 @@ class Scheduler:
         if not live:
             return
         engine, buckets = batch.engine, self._buckets(batch.engine)
-        parts = [buckets.pad(tile.prepare()) for _, tile in live]
-        images = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        with self._device:
+        parts = [tile.part() for _, tile in live]
+        side = buckets.shape(*live[0][1].shape[1:])
+        with self._device if mapper_of(engine) is None else nullcontext():
             began = self._begin(batch, live)
             try:
-                probability = [engine.run(images[part]) for part in buckets.parts(len(images))]
+                found = answers(engine, parts, side, powers=buckets.powers)
             finally:
-                self._busy_since = None
-            seconds = self._clock() - began
-        self._ran(engine, live, images, seconds, batch.job)
-        self._hand_out(live, probability[0] if len(probability) == 1 else np.concatenate(probability))
+                ended, busy = self._clock(), self._rest()
+        voxels = sum(len(part.voxels) for part in parts) * side[0] * side[1]
+        self._ran(batch, live, voxels, ended - began, busy)
+        self._hand_out(live, found)
 
     def _begin(self, batch: Batch, live: list[_Entry]) -> float:
         """Note that a batch goes into the network; returns when."""
         self._leave_queue(batch)
-        now = self._busy_since = self._clock()
+        with self._changed:
+            now = self._busy_since = self._clock()
+            if not self._running:
+                self._counted = now
+            self._running += 1
         for ticket, _ in live:
             if ticket.started is None:
                 ticket.started = now
             self._observer.waited(now - ticket.entered, job=batch.job)
         return now
+
+    def _rest(self) -> float:
+        """Note that a batch has left the network; returns seconds in which any was there, each counted once."""
+        with self._changed:
+            now = self._clock()
+            self._running -= 1
+            if not self._running:
+                self._busy_since = None
+            busy, self._counted = now - self._counted, now
+            return busy
 
     def _leave_queue(self, batch: Batch) -> None:
         """Give the queue's places of a batch back, once."""
@@ -315,27 +330,24 @@ class Scheduler:
                 self._formed -= len(batch.entries)
             batch.queued = False
 
-    def _ran(self, engine: ModelEngine, live: list[_Entry], images: Images, seconds: float, job: bool) -> None:
-        n, _, y, x = images.shape
+    def _ran(self, batch: Batch, live: list[_Entry], voxels: int, seconds: float, busy: float) -> None:
+        engine = batch.engine
         with self._changed:
-            self._speed.learn(engine, n * y * x, seconds)
+            self._speed.learn(engine, voxels, busy)
             self._last_success = self._clock()
         self._observer.ran(
             f"{engine.description.name}/{engine.description.version}",
             tiles=len(live),
-            voxels=n * y * x,
+            voxels=voxels,
             seconds=seconds,
-            job=job,
+            busy=busy,
+            job=batch.job,
         )
 
-    def _hand_out(self, live: list[_Entry], probability: Images) -> None:
-        first = 0
-        for ticket, tile in live:
-            n, y, x = tile.shape
-            part = probability[first : first + n, :, :y, :x]
-            first += n
+    def _hand_out(self, live: list[_Entry], found: list[Answer]) -> None:
+        for (ticket, tile), answer in zip(live, found, strict=True):
             try:
-                tile.accept(part)
+                tile.accept(answer)
             except Exception as error:  # a result that this ticket alone has no use for
                 self.cancel(ticket, error)
                 continue

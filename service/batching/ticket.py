@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from emboundary.service.engine import Images, ModelEngine
+from emboundary.service.engine import Answer, ModelEngine, Part
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,14 +16,14 @@ class Tile:
     Attributes:
         engine: the network.
         shape: of its images (n, y, x), y and x multiples of the network's stride.
-        prepare: makes the images (n, c, y, x), normalised; called just before they are needed, again after a failure.
-        accept: takes the probabilities (n, K, y, x); what it raises fails the ticket.
+        part: reads the voxels (n, c, y, x); called just before they are needed, again after a failure.
+        accept: takes the map; what it raises fails the ticket.
     """
 
     engine: ModelEngine
     shape: tuple[int, int, int]
-    prepare: Callable[[], Images]
-    accept: Callable[[Images], None]
+    part: Callable[[], Part]
+    accept: Callable[[Answer], None]
 
     @property
     def pixels(self) -> int:

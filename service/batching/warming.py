@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from itertools import product
@@ -11,13 +12,13 @@ import numpy as np
 from emboundary.model.geometry import round_up
 from emboundary.service.batching.buckets import Buckets
 from emboundary.service.batching.scheduler import Policy, Scheduler
-from emboundary.service.engine import ModelEngine
+from emboundary.service.engine import ModelEngine, OnnxEngine
 
 # Where any shape is as good as another, one of so many pixels a side tells how fast a network is.
 _PROBE = 256
 
 
-def warm_up(engine: ModelEngine, policy: Policy, tile: int, scheduler: Scheduler) -> None:
+def warm_up(engine: OnnxEngine, policy: Policy, tile: int, scheduler: Scheduler) -> None:
     """Run every shape that batches will have, and let the scheduler know how long the last one took.
 
     Memory is then as large as requests will make it: what does not fit fails now, and not in a month.
@@ -32,12 +33,12 @@ def warm_up(engine: ModelEngine, policy: Policy, tile: int, scheduler: Scheduler
         DeviceError: the runtime failed, as it does when memory runs out.
     """
     shapes = list(_shapes(engine, policy, tile))
-    for shape in (shapes[-1], *shapes):  # the first run of all is slower than any later one
-        n, y, x = shape
-        began = time.perf_counter()
-        engine.run(np.zeros((n, engine.footprint.channels, y, x), np.float32))
-        seconds = time.perf_counter() - began
-    scheduler.learn(engine, n * y * x, seconds)
+    for shape in sorted(shapes, key=math.prod, reverse=True):  # memory is taken once, for the largest
+        engine.warm(*shape)
+    n, y, x = shapes[-1]
+    began = time.perf_counter()
+    engine.run(np.zeros((n, engine.footprint.channels, y, x), np.float32))
+    scheduler.learn(engine, n * y * x, time.perf_counter() - began)
 
 
 def _shapes(engine: ModelEngine, policy: Policy, tile: int) -> Iterator[tuple[int, int, int]]:

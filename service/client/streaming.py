@@ -75,13 +75,23 @@ class RemoteModel:
         """Requests under way at a time."""
         return self.concurrency
 
-    def bind(self, volume: Readable, intensity: Intensity, fill: float | None) -> RemoteComputation:
+    def bind(
+        self,
+        volume: Readable,
+        intensity: Intensity,
+        fill: float | None,
+        dtype: Dtype = "float32",  # noqa: ARG002  # what is asked of the server has been chosen
+    ) -> RemoteComputation:
         """The computation of one volume's map."""
         return RemoteComputation(self, volume, intensity, fill)
 
     def identity(self) -> dict[str, Any]:
         """Everything about the network that decides about the map's bytes, as far as the service tells."""
-        return {"model_sha256": self.model.sha256, "tta": self.tta}
+        return {
+            "model_sha256": self.model.sha256,
+            "precision": self.model.limits.precision,
+            "tta": self.tta,
+        }
 
     def provenance(self) -> dict[str, Any]:
         """Model, version and hash, where the service is, and whether 8 orientations are averaged."""

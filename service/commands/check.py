@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from emboundary.model.description import Precision
 from emboundary.model.repository import DEFAULT_MODEL
 from emboundary.service import checking
 from emboundary.service.checking.grey_values import Comparison, columns
@@ -31,7 +30,7 @@ def check(
     source: options.Source,
     model: Annotated[str, typer.Option(help="Name of a model, or path of a model.onnx.")] = DEFAULT_MODEL,
     device: options.DeviceChoice = "auto",
-    precision: Annotated[Precision, typer.Option(help="Arithmetic of the network.")] = "float32",
+    precision: options.PrecisionChoice = "float32",
     tta: options.Tta = False,
     roi: options.Roi = None,
     tile: Annotated[int, typer.Option(help="A tile and its halo hold as many pixels as this square.")] = DEFAULT_TILE,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from emboundary.model.description import Precision
 from emboundary.service.engine import Device
 from emboundary.service.progress import Style
 from emboundary.service.run.request import OmeZarr
@@ -23,6 +24,17 @@ Source = Annotated[
 ]
 Target = Annotated[Path, typer.Argument(metavar="OUTPUT", help="Ends in .zarr (OME-Zarr), .tif, .h5 or .png.")]
 DeviceChoice = Annotated[Device, typer.Option(help="auto takes a GPU if one works; cuda never falls back to the CPU.")]
+PrecisionChoice = Annotated[
+    Precision, typer.Option(help="Arithmetic: float16 is for GPUs, int8 for CPUs; what a model offers.")
+]
+GpuMemory = Annotated[
+    int | None,
+    typer.Option("--gpu-memory", metavar="MIB", min=1, help="Memory to take on each GPU.  [default: 90 % of the free]"),
+]
+TensorRt = Annotated[
+    bool,
+    typer.Option("--tensorrt", help="Let TensorRT run the model (float16 alone); building it takes minutes, once."),
+]
 Tta = Annotated[bool, typer.Option("--tta", help="Average the 8 rotations and flips.")]
 Roi = Annotated[str | None, typer.Option(metavar="Z0:Z1,Y0:Y1,X0:X1", help="Map only this box, in voxels.")]
 Tile = Annotated[

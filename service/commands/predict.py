@@ -7,15 +7,15 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from emboundary.model.description import Precision
 from emboundary.model.repository import DEFAULT_MODEL
 from emboundary.service.commands import options
 from emboundary.service.commands.map_options import MapOptions, with_map_options
 from emboundary.service.commands.mapping import refuse_incomplete, run_request
 from emboundary.service.commands.summary import show_summary
-from emboundary.service.engine import OnnxEngine, find_model
+from emboundary.service.engine import GpuOptions, OnnxEngine, find_model
 from emboundary.service.progress import create_reporter
 from emboundary.service.run.predictor import LocalPredictor
+from emboundary.service.settings import MEBIBYTE
 
 
 @with_map_options
@@ -23,7 +23,9 @@ def predict(
     *,
     model: Annotated[str, typer.Option(help="Name of a model, or path of a model.onnx.")] = DEFAULT_MODEL,
     device: options.DeviceChoice = "auto",
-    precision: Annotated[Precision, typer.Option(help="Arithmetic of the network.")] = "float32",
+    precision: options.PrecisionChoice = "float32",
+    gpu_memory: options.GpuMemory = None,
+    tensorrt: options.TensorRt = False,
     chosen: MapOptions,
     progress: options.ProgressStyle = "auto",
     as_json: options.AsJson = False,
@@ -31,7 +33,8 @@ def predict(
     """Map the neuron boundaries of a volume: a probability for every voxel."""
     reporter = create_reporter(Console(stderr=True), progress)
     request = chosen.request()
-    engine = OnnxEngine.open(find_model(model), device, precision)
+    gpu = GpuOptions(None if gpu_memory is None else gpu_memory * MEBIBYTE, tensorrt=tensorrt)
+    engine = OnnxEngine.open(find_model(model), device, precision, gpu)
     reporter.say(f"model {engine.description.name}, version {engine.description.version}, on {engine.device_reason}")
     report = run_request(request, LocalPredictor(engine, chosen.tta), reporter)
     show_summary(

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from emboundary.model.description import Precision
 from emboundary.service.app import create_app, warm_up
 from emboundary.service.engine import Device, OnnxEngine
 from emboundary.service.errors import EmboundaryError
@@ -38,6 +39,10 @@ def serve(
     device: Annotated[
         Device | None,
         typer.Option(help="auto takes a GPU if one works; cuda never falls back to the CPU.  [default: auto]"),
+    ] = None,
+    precision: Annotated[
+        Precision | None,
+        typer.Option(help="Arithmetic: float16 is for GPUs, int8 for CPUs; what a model offers.  [default: float32]"),
     ] = None,
     data_root: Annotated[
         list[Path] | None,
@@ -76,6 +81,7 @@ def serve(
         host=host,
         port=port,
         device=device,
+        precision=precision,
         data_roots=data_root or None,
         url_prefixes=url_prefix or None,
         model=model,

@@ -56,6 +56,20 @@ class ModelEngine(Engine, Protocol):
         """The arithmetic."""
         ...
 
+    @property
+    def runtime(self) -> str:
+        """What runs it, with its version: for the record."""
+        ...
+
+    @property
+    def lanes(self) -> int:
+        """How many runs go side by side."""
+        ...
+
+    def largest_tile(self) -> int | None:
+        """Side in pixels, before the halo, of the largest tile that the device has memory for; None: any will do."""
+        ...
+
 
 @dataclass(frozen=True)
 class Part:

@@ -18,7 +18,8 @@ from emboundary.model.geometry import Box, Footprint, Readable
 from emboundary.service.preparing.rescaling import Rescaled
 from emboundary.service.run.inference import Map
 
-Pieces = Iterator[tuple[Box, Map]]
+# Probabilities as float32; or already as they are stored, where whoever binds a volume allows it.
+Pieces = Iterator[tuple[Box, NDArray[Any]]]
 
 
 @dataclass(frozen=True)

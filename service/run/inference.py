@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 
 from emboundary.model.geometry import Box, Readable, neighbours, read_reflected
 from emboundary.model.groups import D4, act, inverse_element
-from emboundary.service.engine import Engine
+from emboundary.service.engine import Answer, Engine, Part
 from emboundary.service.errors import InputError
 from emboundary.service.preparing.intensity import Intensity
+from emboundary.service.probabilities import Dtype, to_stored
+from emboundary.service.run.parts import answers, image_of
 from emboundary.service.run.tiling import Tiling
 from emboundary.service.volumes.finite import refuse_non_finite
 
@@ -49,8 +51,14 @@ def predict_box(engine: Engine, volume: Readable, write: Box, intensity: Intensi
 
 
 def infer(
-    engine: Engine, raw: NDArray[Any], write: Box, intensity: Intensity, *, tta: bool = False
-) -> Iterator[tuple[Box, Map]]:
+    engine: Engine,
+    raw: NDArray[Any],
+    write: Box,
+    intensity: Intensity,
+    *,
+    tta: bool = False,
+    dtype: Dtype = "float32",
+) -> Iterator[tuple[Box, NDArray[Any]]]:
     """Probabilities of a box, a few sections at a time, in order.
 
     Args:
@@ -59,52 +67,46 @@ def infer(
         write: the wanted box (z, y, x) in voxels.
         intensity: statistics of the whole volume.
         tta: mean over the 8 rotations and flips.
+        dtype: in which probabilities are given; uint8: round(255 p).
 
     Raises:
         InputError: an intensity by which voxel values become too large for the network.
     """
     read, context = engine.footprint.read_box(write), engine.footprint.context
     _, rows, columns = write.relative_to(read.start).slices
-    run = _run_turned if tta else _run
     step = max(1, BATCH_PIXELS // (read.shape[1] * read.shape[2]))
     for first in range(0, write.shape[0], step):
-        images = images_of(raw[first : first + step + 2 * context], context, intensity)
-        probability = run(engine, images)[:, rows, columns]
-        refuse_overflown(probability, intensity)
+        voxels = neighbours(raw[first : first + step + 2 * context], context)
+        part = Part(voxels, intensity.mean, intensity.std, rows, columns, dtype)
+        answer = _turned(engine, part) if tta else answers(engine, [part])[0]
+        refuse_overflown(intensity, finite=answer.finite)
         z = write.start[0] + first
-        yield Box((z, *write.start[1:]), (z + len(probability), *write.stop[1:])), probability
+        yield Box((z, *write.start[1:]), (z + len(voxels), *write.stop[1:])), answer.stored[:, 0]
 
 
-def images_of(raw: NDArray[Any], context: int, intensity: Intensity) -> Map:
-    """Normalised images (n, 2 c + 1, y, x) of n sections, from voxel values of them and of c more on either side."""
-    return np.ascontiguousarray(neighbours(intensity.normalise(raw), context))
-
-
-def refuse_overflown(probability: Map, intensity: Intensity) -> None:
+def refuse_overflown(intensity: Intensity, *, finite: bool) -> None:
     """Refuse what a network makes of voxel values that normalising made infinite.
 
     Raises:
         InputError: probabilities that are not finite.
     """
-    if not np.isfinite(probability).all():
+    if not finite:
         raise InputError(
             f"normalised by intensity {intensity}, voxel values become too large for float32; give the MEAN,STD of the "
             "volume's own voxel values"
         )
 
 
-def _run(engine: Engine, images: Map) -> Map:
-    return engine.run(images)[:, 0]
-
-
-def _run_turned(engine: Engine, images: Map) -> Map:
-    """Mean of the 8 maps ``g^-1 f(g x)``, added in the order of the elements; shape (n, y, x)."""
-    total = np.zeros_like(images[:, 0])
+def _turned(engine: Engine, part: Part) -> Answer:
+    """Mean of the 8 maps ``g^-1 f(g x)``, added in the order of the elements."""
+    images = image_of(part)
+    total = np.zeros((len(images), 1, *images.shape[2:]), np.float32)
     for element in D4.elements:
         turned = np.ascontiguousarray(act(element, images), dtype=np.float32)
-        total += act(inverse_element(element), _run(engine, turned)).astype(np.float32, copy=False)
+        total += act(inverse_element(element), engine.run(turned)[:, :1]).astype(np.float32, copy=False)
     total /= D4.order
-    return total
+    kept = total[:, :, part.rows, part.columns]
+    return Answer(to_stored(kept, part.dtype), bool(np.isfinite(kept).all()))
 
 
 def predict_array(

@@ -16,6 +16,7 @@ from emboundary.model.geometry import Box
 from emboundary.service.errors import EmboundaryError, InterruptedRunError, OutputError
 from emboundary.service.preparing.intensity import Intensity, measure
 from emboundary.service.preparing.rescaling import Rescaled
+from emboundary.service.probabilities import Dtype
 from emboundary.service.progress import Reporter
 from emboundary.service.run.computing import Computation, Masked, RescaledComputation
 from emboundary.service.run.heap import keep_tight
@@ -249,7 +250,8 @@ class _Run:
         plan, fill = self.plan, self.request.fill
         computation: Computation
         if plan.scale is None:
-            computation = plan.predictor.bind(plan.seen, intensity, fill)
+            dtype: Dtype = "float32" if plan.mask is not None else self.request.dtype  # a mask's fill is a probability
+            computation = plan.predictor.bind(plan.seen, intensity, fill, dtype)
         else:
             rescaled = Rescaled(plan.seen, plan.scale)
             computation = RescaledComputation(plan.predictor.bind(rescaled, intensity, fill), rescaled)

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from emboundary.model.geometry import Box, Footprint, Readable, Triple, read_reflected
 from emboundary.service.engine import Engine, ModelEngine
 from emboundary.service.preparing.intensity import Intensity
-from emboundary.service.run.computing import Loaded, NetworkComputation
+from emboundary.service.probabilities import Dtype
+from emboundary.service.run.computing import Loaded, NetworkComputation, Pieces
 from emboundary.service.run.inference import Map, infer, predict_box
-from emboundary.service.run.tiling import DEFAULT_TILE, Tiling
+from emboundary.service.run.tiling import BLOCK_BYTES, DEFAULT_TILE, Tiling
 
 VoxelSize = tuple[float, float, float]
-# On a GPU a second worker prepares images while the first is in the engine; a CPU has no time of its own to win.
-_WORKERS = {"cpu": 1, "cuda": 2}
+
+# Encoded bytes of one block; a GPU's large tiles want large blocks, and such hosts have the memory.
+_BLOCK_BYTES = {"cpu": BLOCK_BYTES, "cuda": 4 * BLOCK_BYTES}
 
 
 class Predictor(Protocol):
@@ -55,8 +55,17 @@ class Predictor(Protocol):
         """
         ...
 
-    def bind(self, volume: Readable, intensity: Intensity, fill: float | None) -> NetworkComputation:
-        """The computation of one volume's map; ``fill`` is for constant tiles."""
+    def bind(
+        self, volume: Readable, intensity: Intensity, fill: float | None, dtype: Dtype = "float32"
+    ) -> NetworkComputation:
+        """The computation of one volume's map.
+
+        Args:
+            volume: what the network sees.
+            intensity: statistics to normalise by.
+            fill: probability for constant tiles.
+            dtype: in which probabilities may be given, where that saves work: as they will be stored.
+        """
         ...
 
     def identity(self) -> dict[str, Any]:
@@ -88,20 +97,31 @@ class LocalPredictor:
     @property
     def workers(self) -> int:
         """How many tiles it is best given at a time."""
-        return _WORKERS[self.engine.device]
+        # On a GPU one worker more than lanes has a tile in hand for the next; a CPU has no time of its own to win.
+        return 1 if self.engine.device == "cpu" else self.engine.lanes + 1
 
     def plan(
         self, shape: Triple, unit: Triple, dtype: np.dtype[Any], tile: int | None, *, output_bytes: int, scale: float
     ) -> Tiling:
         """Cut a map; see ``Predictor``."""
-        side = DEFAULT_TILE if tile is None else tile
+        side = (self.engine.largest_tile() or DEFAULT_TILE) if tile is None else tile
         if scale > 1:
             side = min(side, max(1, int(side / scale)))  # a side below 1 is refused as it was given
-        return Tiling.plan(shape, unit, self.footprint, side, input_bytes=dtype.itemsize, output_bytes=output_bytes)
+        return Tiling.plan(
+            shape,
+            unit,
+            self.footprint,
+            side,
+            input_bytes=dtype.itemsize,
+            output_bytes=output_bytes,
+            block_bytes=_BLOCK_BYTES[self.engine.device],
+        )
 
-    def bind(self, volume: Readable, intensity: Intensity, fill: float | None) -> NetworkComputation:
-        """The computation of one volume's map."""
-        return LocalComputation(self.engine, volume, intensity, tta=self.tta, fill=fill)
+    def bind(
+        self, volume: Readable, intensity: Intensity, fill: float | None, dtype: Dtype = "float32"
+    ) -> NetworkComputation:
+        """The computation of one volume's map; see ``Predictor``."""
+        return LocalComputation(self.engine, volume, intensity, tta=self.tta, fill=fill, dtype=dtype)
 
     def identity(self) -> dict[str, Any]:
         """Everything about the network that decides about the map's bytes."""
@@ -109,7 +129,7 @@ class LocalPredictor:
             "model_sha256": self.engine.description.sha256,
             "device": self.engine.device,
             "precision": self.engine.precision,
-            "runtime": f"onnxruntime {ort.__version__}",
+            "runtime": self.engine.runtime,
             "tta": self.tta,
         }
 
@@ -123,21 +143,29 @@ class LocalComputation(NetworkComputation):
     """An engine on one volume."""
 
     def __init__(
-        self, engine: Engine, volume: Readable, intensity: Intensity, *, tta: bool = False, fill: float | None = None
+        self,
+        engine: Engine,
+        volume: Readable,
+        intensity: Intensity,
+        *,
+        tta: bool = False,
+        fill: float | None = None,
+        dtype: Dtype = "float32",
     ) -> None:
         super().__init__(engine.footprint, fill)
         self._engine = engine
         self._volume = volume
         self._intensity = intensity
         self._tta = tta
+        self._dtype: Dtype = dtype
 
     def load(self, write: Box) -> Loaded:
         """Read a tile and its halo, reflected where that leaves the volume."""
         return Loaded.of(write, read_reflected(self._volume, self.footprint.read_box(write)))
 
-    def infer(self, loaded: Loaded) -> Iterator[tuple[Box, Map]]:
+    def infer(self, loaded: Loaded) -> Pieces:
         """Probabilities by the engine, a few sections at a time."""
-        return infer(self._engine, loaded.raw, loaded.write, self._intensity, tta=self._tta)
+        return infer(self._engine, loaded.raw, loaded.write, self._intensity, tta=self._tta, dtype=self._dtype)
 
     def answer(self, image: NDArray[Any]) -> Map:
         """Probabilities of a constant image."""

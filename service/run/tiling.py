@@ -21,7 +21,7 @@ from emboundary.service.errors import UsageError
 
 DEFAULT_TILE = 896
 # Encoded bytes of one block: a few exist at once, being filled, waiting and being stored.
-_BLOCK_BYTES = 1 << 26
+BLOCK_BYTES = 1 << 26
 # Bytes that are read for one tile, with its halo; a few tiles are read ahead.
 _TILE_BYTES = 1 << 25
 
@@ -50,6 +50,7 @@ class Tiling:
         *,
         input_bytes: int = 1,
         output_bytes: int = 1,
+        block_bytes: int = BLOCK_BYTES,
     ) -> Tiling:
         """Cut a map so that as little as possible is computed twice, within bounds of memory.
 
@@ -60,6 +61,7 @@ class Tiling:
             tile: a tile with its halo holds as many pixels as a square of this side with its halo; None: 896.
             input_bytes: of one voxel that is read.
             output_bytes: of one voxel that is stored.
+            block_bytes: of one block that is stored, about.
 
         Raises:
             UsageError: a tile below 1.
@@ -70,7 +72,7 @@ class Tiling:
         z, y, x = (min(u, n) for u, n in zip(unit, shape, strict=True))
         _, halo, _ = footprint.halo
         pixels = (round_up(side, footprint.stride[1]) + 2 * halo) ** 2
-        most = max(1, min(pixels, _BLOCK_BYTES // (output_bytes * z)))
+        most = max(1, min(pixels, block_bytes // (output_bytes * z)))
         block_y, block_x = best_cut((shape[1], shape[2]), (y, x), halo, most)
         tile_y, tile_x = best_cut((block_y, block_x), (footprint.stride[1], footprint.stride[2]), halo, pixels)
         read = (tile_y + 2 * halo) * (tile_x + 2 * halo) * input_bytes

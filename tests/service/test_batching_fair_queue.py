@@ -8,15 +8,14 @@ from hypothesis import strategies as st
 
 from emboundary.service.batching.fair_queue import FairQueue
 from emboundary.service.batching.ticket import Ticket, Tile
-from emboundary.service.engine import ModelEngine
+from emboundary.service.engine import ModelEngine, Part
 
 ENGINE = cast(ModelEngine, object())
+PART = Part(np.zeros((1, 1, 1, 1), np.float32), 0.0, 1.0, slice(None), slice(None))
 
 
 def ticket(client: str, *sides: int) -> Ticket:
-    tiles = [
-        Tile(ENGINE, (1, side, side), lambda: np.zeros((1, 1, 1, 1), np.float32), lambda _: None) for side in sides
-    ]
+    tiles = [Tile(ENGINE, (1, side, side), lambda: PART, lambda _: None) for side in sides]
     return Ticket(client, tiles, on_end=lambda _: None)
 
 

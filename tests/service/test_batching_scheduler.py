@@ -16,10 +16,15 @@ from emboundary.service.batching.background import BackgroundEngine
 from emboundary.service.batching.errors import ExpiredError, OverloadedError, StoppedError, TooLongError
 from emboundary.service.batching.scheduler import Policy, Scheduler
 from emboundary.service.batching.ticket import Ticket, Tile
-from emboundary.service.engine import Images
+from emboundary.service.engine import Answer, Images, Part
 from emboundary.service.errors import DeviceError, InterruptedRunError
 
 FOOTPRINT = Footprint((0, 8, 8), (1, 4, 4))
+
+
+def part(images: Images) -> Part:
+    """Images that are normalised already, and the whole of their map."""
+    return Part(images, 0.0, 1.0, slice(None), slice(None))
 
 
 @dataclass(eq=False)
@@ -64,8 +69,8 @@ class Client:
             Tile(
                 self.engine,  # type: ignore[arg-type]  # precision is a plain string here
                 (images, side, side),
-                lambda value=value: np.full((images, 1, side, side), value, np.float32),  # type: ignore[misc]
-                lambda result, value=value: asked.results.update({value: result.copy()}),  # type: ignore[misc]
+                lambda value=value: part(np.full((images, 1, side, side), value, np.float32)),  # type: ignore[misc]
+                lambda answer, value=value: asked.results.update({value: answer.stored.copy()}),  # type: ignore[misc]
             )
             for value in values
         ]
@@ -246,11 +251,11 @@ def test_what_refuses_its_result_fails_alone(make: Make) -> None:
     client = make()
     client.engine.open.set()
 
-    def refuse(_: Images) -> None:
+    def refuse(_: Answer) -> None:
         raise ValueError("not wanted")
 
     asked = Asked()
-    tile = Tile(client.engine, (1, 8, 8), lambda: np.zeros((1, 1, 8, 8), np.float32), refuse)  # type: ignore[arg-type]
+    tile = Tile(client.engine, (1, 8, 8), lambda: part(np.zeros((1, 1, 8, 8), np.float32)), refuse)  # type: ignore[arg-type]
     client.scheduler.submit(Ticket("a", [tile, tile], on_end=asked.end))
     assert isinstance(asked.outcome(), ValueError)
     assert client.ask(1).outcome() is None
@@ -304,7 +309,7 @@ def test_a_cancelled_job_waits_no_longer(make: Make) -> None:
 def test_a_ticket_that_was_cancelled_before_it_came_is_not_queued(make: Make) -> None:
     client = make()
     asked = Asked()
-    tile = Tile(client.engine, (1, 8, 8), lambda: np.zeros((1, 1, 8, 8), np.float32), lambda _: None)  # type: ignore[arg-type]
+    tile = Tile(client.engine, (1, 8, 8), lambda: part(np.zeros((1, 1, 8, 8), np.float32)), lambda _: None)  # type: ignore[arg-type]
     ticket = Ticket("job", [tile], job=True, on_end=asked.end)
     client.scheduler.cancel(ticket, InterruptedRunError("cancelled"))
     client.scheduler.submit(ticket)

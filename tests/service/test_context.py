@@ -24,17 +24,18 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from emboundary.model.description import METADATA_KEY
-from emboundary.model.geometry import BlockGrid, Box, Footprint
+from emboundary.model.geometry import BlockGrid, Box, Footprint, neighbours
 from emboundary.model.repository import load_model
 from emboundary.service.app import close, create_app, create_state, warm_up
 from emboundary.service.checking.estimate import time_tile
 from emboundary.service.client import BoundaryClient, JobSubmission
 from emboundary.service.client.streaming import RemoteModel
-from emboundary.service.engine import IdentityEngine, OnnxEngine
+from emboundary.service.engine import IdentityEngine, OnnxEngine, Part
 from emboundary.service.errors import ModelUnavailableError, UsageError
 from emboundary.service.preparing.intensity import Intensity
 from emboundary.service.progress import QuietReporter
-from emboundary.service.run.inference import images_of, predict_array
+from emboundary.service.run.inference import predict_array
+from emboundary.service.run.parts import image_of
 from emboundary.service.run.prediction import make_map
 from emboundary.service.run.request import MapRequest
 from emboundary.service.run.tiling import Tiling, split
@@ -244,17 +245,10 @@ def test_tiles_stay_within_their_memory_with_the_sections_around_them() -> None:
     assert amid.tile[0] == max(1, alone.tile[0] - 6)
 
 
-class Given(Intensity):
-    """An intensity that leaves images as they are: to see whether anything else copies them."""
-
-    def normalise(self, array: NDArray[Any]) -> NDArray[np.float32]:
-        return array
-
-
 @pytest.mark.parametrize("sections", [1, 3])
 def test_images_of_single_sections_are_not_copied(sections: int) -> None:
     raw = np.random.default_rng(0).random((sections, 8, 12), np.float32)
-    images = images_of(raw, 0, Given(0.0, 1.0))
+    images = image_of(Part(neighbours(raw, 0), 0.0, 1.0, slice(None), slice(None)))
     assert images.shape == (sections, 1, 8, 12)
     assert images.flags.c_contiguous
     assert np.shares_memory(images, raw)

@@ -5,7 +5,6 @@ import json
 import shutil
 import threading
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from emboundary.model.geometry import Footprint
 from emboundary.model.repository import ModelEntry, load_model
 from emboundary.service import engine
 from emboundary.service.engine import IdentityEngine, OnnxEngine, find_model
+from emboundary.service.engine.onnx_engine import CpuRunner
 from emboundary.service.errors import DeviceError, ModelUnavailableError, UsageError
 
 
@@ -66,7 +66,6 @@ def test_the_same_images_give_the_same_bits(entry: ModelEntry) -> None:
 
 
 def test_runs_from_several_threads_follow_each_other(entry: ModelEntry) -> None:
-    found = OnnxEngine.open(entry, "cpu")
     inside: list[int] = []
     most: list[int] = []
     lock = threading.Lock()
@@ -81,118 +80,13 @@ def test_runs_from_several_threads_follow_each_other(entry: ModelEntry) -> None:
                 inside.pop()
             return [np.zeros((1, 1, 4, 4), np.float32)]
 
-    found._session = Slow()
-    threads = [threading.Thread(target=found.run, args=(np.zeros((1, 1, 4, 4), np.float32),)) for _ in range(4)]
+    runner = CpuRunner(Slow(), entry.description)
+    threads = [threading.Thread(target=runner.run, args=(np.zeros((1, 1, 4, 4), np.float32),)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert most == [1, 1, 1, 1]
-
-
-def test_auto_without_cuda_takes_the_cpu_and_says_why(entry: ModelEntry, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
-    found = OnnxEngine.open(entry, "auto")
-    assert found.device == "cpu"
-    reason = "CPU: this ONNX Runtime was built without CUDA; emboundary[gpu] in place of emboundary[cpu] brings it"
-    assert found.device_reason == reason
-
-
-def test_cuda_without_cuda_fails(entry: ModelEntry, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
-    with pytest.raises(
-        DeviceError, match=r"device is cuda, but .* without CUDA; emboundary\[gpu\] .* and --device cpu runs without"
-    ):
-        OnnxEngine.open(entry, "cuda")
-
-
-class FakeRuntime:
-    """Sessions that claim what a test wants, and note how they were opened."""
-
-    def __init__(self, providers: list[str], *, opens: bool = True, runs: bool = True) -> None:
-        self.providers, self.opens, self.runs = providers, opens, runs
-        self.opened: list[tuple[Any, Any]] = []
-        self._real = ort.InferenceSession
-
-    def __call__(self, path: str, options: Any, providers: list[Any]) -> Any:
-        self.opened.append((options, providers))
-        real = self._real(path, providers=["CPUExecutionProvider"])
-        if providers == ["CPUExecutionProvider"]:
-            return real
-        if not self.opens:
-            raise RuntimeError("CUDA driver version is insufficient\nstack trace")
-
-        def run(names: Any, feeds: Any) -> Any:
-            if not self.runs:
-                raise RuntimeError("no kernel image is available")
-            return real.run(names, feeds)
-
-        return SimpleNamespace(
-            get_providers=lambda: self.providers,
-            get_modelmeta=real.get_modelmeta,
-            get_inputs=real.get_inputs,
-            get_outputs=real.get_outputs,
-            run=run,
-        )
-
-
-@pytest.fixture
-def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Install a runtime that has CUDA, as far as it says."""
-
-    def install(*providers: str, **behaviour: bool) -> FakeRuntime:
-        runtime = FakeRuntime(list(providers), **behaviour)
-        monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
-        monkeypatch.setattr(ort, "preload_dlls", lambda: None, raising=False)
-        monkeypatch.setattr(ort, "InferenceSession", runtime)
-        return runtime
-
-    return install
-
-
-def test_a_gpu_that_works_is_taken_in_full_precision_without_fallback(entry: ModelEntry, fake_cuda: Any) -> None:
-    runtime = fake_cuda("CUDAExecutionProvider", "CPUExecutionProvider")
-    found = OnnxEngine.open(entry, "auto")
-    assert (found.device, found.device_reason) == ("cuda", "GPU: a session on it works")
-    options, ((provider, settings),) = runtime.opened[0]
-    assert provider == "CUDAExecutionProvider"
-    assert settings["use_tf32"] == "0"
-    assert settings["cudnn_conv_algo_search"] == "HEURISTIC"
-    assert settings["arena_extend_strategy"] == "kSameAsRequested"
-    assert options.use_deterministic_compute
-    assert options.get_session_config_entry("session.disable_cpu_ep_fallback") == "1"
-
-
-@pytest.mark.parametrize(
-    ("providers", "behaviour", "reason"),
-    [
-        (["CPUExecutionProvider"], {}, "ONNX Runtime fell back to CPUExecutionProvider"),
-        (
-            ["CUDAExecutionProvider"],
-            {"opens": False},
-            r"no session starts on it \(CUDA driver version is insufficient\)",
-        ),
-        (["CUDAExecutionProvider"], {"runs": False}, r"a first run on it fails \(no kernel image is available\)"),
-    ],
-)
-def test_a_gpu_that_does_not_work_is_never_replaced_in_silence(
-    entry: ModelEntry, fake_cuda: Any, providers: list[str], behaviour: dict[str, bool], reason: str
-) -> None:
-    fake_cuda(*providers, **behaviour)
-    with pytest.raises(DeviceError, match=rf"^device is cuda, but {reason}; `emboundary doctor` shows[^\n]*$"):
-        OnnxEngine.open(entry, "cuda")
-    found = OnnxEngine.open(entry, "auto")
-    assert found.device == "cpu"
-    assert found.device_reason.startswith("CPU: ")
-    assert "emboundary doctor" in found.device_reason
-
-
-def test_a_damaged_file_is_no_matter_of_the_device(folder: Path, fake_cuda: Any) -> None:
-    fake_cuda("CUDAExecutionProvider")
-    (folder / "model.onnx").write_bytes(b"no model")
-    redescribe(folder, sha256=hashlib.sha256(b"no model").hexdigest())
-    with pytest.raises(ModelUnavailableError, match="is not a model that ONNX Runtime can load"):
-        OnnxEngine.open(load_model(folder), "cuda")
 
 
 def test_a_run_that_fails_names_the_device_and_the_remedy(entry: ModelEntry) -> None:

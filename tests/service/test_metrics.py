@@ -33,8 +33,8 @@ def test_methods_that_a_client_makes_up_share_one_series() -> None:
 
 def test_runs_of_jobs_and_of_requests_are_told_apart() -> None:
     metrics = Metrics()
-    metrics.ran("d4", tiles=8, voxels=1000, seconds=0.5, job=False)
-    metrics.ran("d4", tiles=2, voxels=10, seconds=0.25, job=True)
+    metrics.ran("d4", tiles=8, voxels=1000, seconds=0.5, busy=0.5, job=False)
+    metrics.ran("d4", tiles=2, voxels=10, seconds=0.25, busy=0.25, job=True)
     metrics.waited(0.004, job=False)
     assert value(metrics, "emboundary_voxels_total", model="d4", kind="online") == 1000
     assert value(metrics, "emboundary_voxels_total", model="d4", kind="job") == 10
@@ -54,11 +54,11 @@ def test_the_busy_share_is_that_of_the_last_minute(monkeypatch: pytest.MonkeyPat
         return value(metrics, "emboundary_device_busy_share")
 
     assert share() == 0
-    metrics.ran("d4", tiles=1, voxels=1, seconds=WINDOW_S / 2, job=False)
+    metrics.ran("d4", tiles=1, voxels=1, seconds=WINDOW_S / 2, busy=WINDOW_S / 2, job=False)
     assert share() == 0.5
     now += WINDOW_S * 3 / 4  # half of that run is now older than the window
     assert share() == pytest.approx(0.25)
-    metrics.ran("d4", tiles=1, voxels=1, seconds=2 * WINDOW_S, job=False)
+    metrics.ran("d4", tiles=1, voxels=1, seconds=2 * WINDOW_S, busy=2 * WINDOW_S, job=False)
     assert share() == 1  # never more, though a run may be longer than the window
     now += 2 * WINDOW_S
     assert share() == 0
