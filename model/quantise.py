@@ -35,13 +35,11 @@ from onnx_ir.passes import Sequential
 from onnx_ir.passes.common import NameFixPass, RemoveUnusedNodesPass
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 
+from emboundary.model.head import head_of, name_nodes
 from emboundary.model.integer_lowering import lower_for_integers
 from emboundary.model.storage import restore_whole
 
 Images = NDArray[np.float32]
-
-# Each computes a pixel of its output from the same pixel of its inputs; of convolutions, those of 1 x 1.
-_POINTWISE = frozenset({"Add", "Conv", "ReduceMax", "Relu", "Reshape", "Sigmoid", "Unsqueeze"})
 
 
 def quantise(model: onnx.ModelProto, images: Sequence[Images]) -> onnx.ModelProto:
@@ -60,7 +58,6 @@ def quantise(model: onnx.ModelProto, images: Sequence[Images]) -> onnx.ModelProt
     prepared = _prepare(model)
     with tempfile.TemporaryDirectory() as folder, _quiet():
         target = Path(folder) / "quantised.onnx"
-        head = _head(prepared)
         quantize_static(
             prepared,
             target,
@@ -71,7 +68,7 @@ def quantise(model: onnx.ModelProto, images: Sequence[Images]) -> onnx.ModelProt
             weight_type=QuantType.QInt8,
             per_channel=True,
             reduce_range=True,
-            nodes_to_exclude=head,
+            nodes_to_exclude=sorted(head_of(prepared)),
         )
         quantised = onnx.load(target)
     quantised.producer_name, quantised.producer_version = model.producer_name, model.producer_version
@@ -83,32 +80,10 @@ def _prepare(model: onnx.ModelProto) -> onnx.ModelProto:
     """The graph in the forms that 8-bit kernels like, every node with a name of its own."""
     rewritten = ir.from_proto(onnx.shape_inference.infer_shapes(restore_whole(model)))
     lower_for_integers(rewritten.graph)
-    for number, node in enumerate(rewritten.graph):
-        node.name = f"{node.op_type}_{number}"
     Sequential(RemoveUnusedNodesPass(), NameFixPass())(rewritten)
-    return ir.to_proto(rewritten)
-
-
-def _head(model: onnx.ModelProto) -> list[str]:
-    """Names of the nodes behind the last wide convolution and its ReLU."""
-    graph = model.graph
-    makers = {name: node for node in graph.node for name in node.output}
-    pending, head = [graph.output[0].name], []
-    while pending:
-        node = makers.get(pending.pop())
-        if node is None or node.name in head or not _is_pointwise(node):
-            continue
-        before = makers.get(node.input[0])
-        if node.op_type == "Relu" and before is not None and not _is_pointwise(before):
-            continue  # it is computed with that convolution
-        head.append(node.name)
-        pending.extend(node.input)
-    return head
-
-
-def _is_pointwise(node: onnx.NodeProto) -> bool:
-    kernel = [list(a.ints) for a in node.attribute if a.name == "kernel_shape"]
-    return node.op_type in _POINTWISE and kernel in ([], [[1, 1]])
+    prepared = ir.to_proto(rewritten)
+    name_nodes(prepared)
+    return prepared
 
 
 class _Images(CalibrationDataReader):  # type: ignore[misc]  # the runtime's package has no types

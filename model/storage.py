@@ -17,6 +17,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+LARGEST_HALF = float(np.finfo(np.float16).max)
+
 
 def store_in_half(model: onnx.ModelProto) -> onnx.ModelProto:
     """Copy a graph with its filter banks (constants of two or more axes) in float16, each cast to float32 for use.
@@ -31,18 +33,27 @@ def store_in_half(model: onnx.ModelProto) -> onnx.ModelProto:
         if tensor.data_type != TensorProto.FLOAT or len(tensor.dims) < 2:
             continue
         name, stored = tensor.name, f"{tensor.name}_float16"
-        values = numpy_helper.to_array(tensor)
-        if not np.all(np.abs(values) <= np.finfo(np.float16).max):
-            raise ValueError(
-                f"weights {name} reach {np.abs(values).max():g} in magnitude; float16 holds up to "
-                f"{np.finfo(np.float16).max:g}: store them as float32"
-            )
-        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), stored))
+        tensor.CopyFrom(checked_half(tensor, stored))
         casts.append(helper.make_node("Cast", [stored], [name], name=f"{name}_cast", to=TensorProto.FLOAT))
     nodes = [*casts, *halved.graph.node]
     del halved.graph.node[:]
     halved.graph.node.extend(nodes)
     return halved
+
+
+def checked_half(weights: TensorProto, name: str) -> TensorProto:
+    """Weights in float16, under another name.
+
+    Raises:
+        ValueError: one that float16 cannot hold, above 65504 in magnitude or no number.
+    """
+    values = numpy_helper.to_array(weights)
+    if not np.all(np.abs(values) <= LARGEST_HALF):
+        raise ValueError(
+            f"weights {weights.name} reach {np.abs(values).max():g} in magnitude; float16 holds up to "
+            f"{LARGEST_HALF:g}: store them as float32"
+        )
+    return numpy_helper.from_array(values.astype(np.float16), name)
 
 
 def one_digit_above(value: float) -> float:
