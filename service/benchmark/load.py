@@ -98,11 +98,12 @@ class ServiceCase:
 
     def measure(self, limits: Limits) -> Round:
         """Ask for so long, then run the network alone on as many images as were answered."""
+        url, bare = self._url, self._bare
         with metered(self._subject.engine.device) as meter:
             began = time.perf_counter()
-            seen = asyncio.run(_ask(self._url, self._image, self._load, self._passes))
+            seen = asyncio.run(_ask(url, self._image, self._load, self._passes))
             took = time.perf_counter() - began
-        runs, alone = repeated(self._bare, min(self._load.seconds, took))
+        runs, alone = repeated(bare, min(self._load.seconds, took))
         answers = len(seen.seconds)
         each, network_pixels = alone / runs, np.prod([padded_side(self._subject.engine, n) for n in self._image.shape])
         ordered = sorted(seen.seconds)

@@ -31,47 +31,39 @@ def case(row: Row) -> str:
     return f"{extents}, {row.clients} clients" if row.clients else extents
 
 
-def spread(value: Spread | None, form: str = "{:.2f}") -> str:
-    """Median, and least to most where there was more than one round that differed."""
+def spread(value: Spread | None, form: str = "{:.2f}", between: str = "\n") -> str:
+    """Median, and behind it least to most where rounds differed."""
     if value is None:
         return ""
     middle = form.format(value.median)
     if value.low == value.high:
         return middle
-    return f"{middle} ({form.format(value.low)}-{form.format(value.high)})"
+    return f"{middle}{between}{form.format(value.low)}-{form.format(value.high)}"
 
 
 def _rows(report: Report) -> Table:
-    table = _table(f"{report.device}, {rounds(report)}: median (least-most)")
-    for title in ("", "model", "precision", "shape"):
-        table.add_column(title)
-    for title in (
-        "pixel/s",
-        "of bare",
-        "of matrix rate",
-        "of bandwidth",
-        "layer by layer",
-        "network runs",
-        "p50 / p99",
-    ):
+    table = _table(f"{report.device}, {rounds(report)}: median, and least to most")
+    table.add_column("", min_width=30)
+    for title in ("pixel/s", "of bare", "of matrix\nrate", "of band-\nwidth", "busy"):
         table.add_column(title, justify="right")
     for row in report.rows:
-        speed = row.pixels_per_second
-        busy = Spread.of(one.network for one in row.rounds) if row.what == "predict" else None
-        p50, p99 = (Spread.of(getattr(one, name) for one in row.rounds) for name in ("p50", "p99"))
+        speed, latency = row.pixels_per_second, Spread.of(one.p99 for one in row.rounds)
+        device = Spread.of(one.device for one in row.rounds)
+        busy = device or (Spread.of(one.network for one in row.rounds) if row.what == "predict" else None)
+        asked = "" if latency is None else f"\n99 % within {latency.median:.3f} s"
         table.add_row(
-            _NAMES[row.what],
-            row.title,
-            row.precision,
-            case(row),
-            mega(speed.median) if speed else "",
+            f"{_NAMES[row.what]}: {row.title}\n{row.precision}, {case(row)}{asked}",
+            mega(speed.median).strip() if speed else "",
             spread(row.of_bare),
-            spread(row.of_matrix, "{:.1%}"),
-            spread(row.of_memory, "{:.1%}"),
-            spread(row.of_memory_by_layers, "{:.0%}"),
-            spread(busy, "{:.1%}"),
-            f"{p50.median:.3f} / {p99.median:.3f} s" if p50 and p99 else "",
+            spread(row.of_matrix, "{:.0%}"),
+            spread(row.of_memory_by_layers or row.of_memory, "{:.0%}"),
+            spread(busy, "{:.0%}"),
         )
+    table.caption = (
+        "of bare: the session alone on the same images.  of bandwidth: bytes that all layers read and write.\n"
+        "busy: the GPU, as its driver says, or on a CPU the share of time in which the network ran"
+    )
+    table.caption_justify = "left"
     return table
 
 
@@ -88,7 +80,9 @@ def _ratios(report: Report) -> Table:
     table.add_column("times", justify="right")
     for ratio in report.ratios:
         tile = "" if ratio.tile is None else f", tile {ratio.tile}"
-        table.add_row(_NAMES[ratio.what] + tile, ratio.precision, ratio.name, spread(ratio.times, "{:.3f}"))
+        table.add_row(
+            _NAMES[ratio.what] + tile, ratio.precision, ratio.name, spread(ratio.times, "{:.3f}").replace("\n", ", ")
+        )
     return table
 
 
@@ -107,19 +101,17 @@ def _agreements(report: Report) -> Table:
 def _profile(profile: Profile, report: Report) -> Table:
     shape = " x ".join(map(str, profile.shape))
     rate = next((r.rounds[0].limits for r in report.rows if r.precision == profile.precision), None)
-    table = _table(f"where the time of {profile.model} {profile.precision} goes ({shape}, {profile.clock} clock)")
-    for title in ("layer", "output"):
-        table.add_column(title)
-    for title in ("time", "share", "of matrix rate", "of bandwidth"):
+    table = _table(f"where the time of {profile.model} {profile.precision} goes\n{shape}, {profile.clock} clock")
+    table.add_column("layer")
+    for title in ("ms", "share", "of matrix\nrate", "of band-\nwidth"):
         table.add_column(title, justify="right")
     matrix = None if rate is None else rate.matrix.get(profile.precision)
     for layer in profile.layers:
         per_second = layer.operations / layer.seconds if layer.seconds else 0.0
         moved = layer.bytes / layer.seconds if layer.seconds else 0.0
         table.add_row(
-            f"{layer.operator} {layer.name}",
-            " x ".join(map(str, layer.output)),
-            f"{1000 * layer.seconds:.2f} ms",
+            f"{layer.operator} {layer.name}\n{' x '.join(map(str, layer.output))}",
+            f"{1000 * layer.seconds:.2f}",
             f"{layer.share:.1%}",
             f"{per_second / matrix:.0%}" if matrix and per_second else "",
             f"{moved / rate.memory:.0%}" if rate else "",
@@ -127,7 +119,7 @@ def _profile(profile: Profile, report: Report) -> Table:
     table.add_section()
     for operator in profile.operators:
         name = f"all {operator.layers} {operator.operator}"
-        table.add_row(name, "", f"{1000 * operator.seconds:.2f} ms", f"{operator.share:.1%}")
+        table.add_row(name, f"{1000 * operator.seconds:.2f}", f"{operator.share:.1%}")
     return table
 
 

@@ -57,8 +57,9 @@ def benchmark(
     quick: Annotated[bool, typer.Option("--quick", help="As small as can be: to see that it works.")] = False,
     out: Annotated[
         Path | None,
-        typer.Option(file_okay=False, help="Folder for DEVICE.json and DEVICE.png; created where missing."),
+        typer.Option(file_okay=False, help="Folder for NAME.json and NAME.png; created where missing."),
     ] = None,
+    name: Annotated[str | None, typer.Option(help="Of the files in --out.  [default: cpu or cuda]")] = None,
     progress: options.ProgressStyle = "auto",
     as_json: options.AsJson = False,
 ) -> None:
@@ -87,7 +88,7 @@ def benchmark(
     else:
         _show(report, profile=profile)
     if out is not None:
-        for path in _store(report, out):
+        for path in _store(report, out, name or report.device):
             reporter.say(f"wrote {path}")
 
 
@@ -107,13 +108,13 @@ def _show(report: Report, *, profile: bool) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _store(report: Report, folder: Path) -> tuple[Path, Path]:
+def _store(report: Report, folder: Path, name: str) -> tuple[Path, Path]:
     """Write the record and the picture.
 
     Raises:
         OutputError: the folder cannot be written to.
     """
-    record, picture = (folder / f"{report.device}.{suffix}" for suffix in ("json", "png"))
+    record, picture = (folder / f"{name}.{suffix}" for suffix in ("json", "png"))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         record.write_text(report.model_dump_json(indent=1) + "\n", encoding="utf-8")
