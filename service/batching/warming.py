@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from itertools import product
 
 import numpy as np
 
@@ -19,7 +18,7 @@ _PROBE = 256
 
 
 def warm_up(engine: OnnxEngine, policy: Policy, tile: int, scheduler: Scheduler) -> None:
-    """Run every shape that batches will have, and let the scheduler know how long the last one took.
+    """Run every square shape that batches will have, and let the scheduler know how long the last one took.
 
     Memory is then as large as requests will make it: what does not fit fails now, and not in a month.
 
@@ -50,9 +49,9 @@ def _shapes(engine: ModelEngine, policy: Policy, tile: int) -> Iterator[tuple[in
             side = round_up(largest, footprint.stride[1]) + 2 * footprint.halo[1]
             yield 1, side, side
         return
-    for y, x in product(buckets.sides, repeat=2):
-        most = max(1, policy.pixels(engine.device) // (y * x))
+    for side in buckets.sides:  # oblong images are rare: the first of a shape waits for its kernels
+        most = max(1, policy.pixels(engine.device) // (side * side))
         n = 1
         while n <= (most if buckets.powers else 1):
-            yield n, y, x
+            yield n, side, side
             n *= 2
