@@ -13,11 +13,12 @@ SOURCES := $(shell find model service training -type f -not -name '*.pyc')
 # Only real problems of an installation are worth a line.
 PIP_INSTALL := bin/python -m pip install -qq --disable-pip-version-check
 
-.PHONY: help demo test test-serving test-pythons serving-environment campaign clean
+.PHONY: help demo test image-test test-serving test-pythons serving-environment campaign clean
 
 help:
 	@echo "make demo   map the bundled sample with the bundled models; results in demo/"
 	@echo "make test   check style, types and imports, and run the suite"
+	@echo "make image-test   build the container image, run it and ask it, without a Docker daemon; as root, on Debian"
 	@echo "make test-pythons   run the tests of the service on every other Python that the project claims; LENGTH=whole: all of them"
 	@echo "make test-serving PYTHON=python3.13   the same on one"
 	@echo "make campaign DATA=STACK.tif LABELS=MEMBRANES.tif   run kills, fuzzing and benchmarks at full length; results in docs/benchmarks"
@@ -32,6 +33,10 @@ test: $(TESTING)/installed
 	$(TESTING)/bin/mypy
 	$(TESTING)/bin/lint-imports
 	$(TESTING)/bin/pytest -q
+
+# Needs root and Debian's packages; installs those that it misses, and says so.
+image-test:
+	$(PYTHON) tests/docker/try_image.py
 
 # The tests of the service, in an environment without torch.
 test-serving: serving-environment
@@ -51,6 +56,7 @@ campaign: $(TESTING)/installed $(if $(DATA),$(CONTENDERS)/installed $(RIVALS)/in
 	$(TESTING)/bin/python $(BENCHMARKS)/attacks.py
 	$(TESTING)/bin/python $(BENCHMARKS)/serving_stops.py
 	$(TESTING)/bin/python $(BENCHMARKS)/training_speed.py
+	$(TESTING)/bin/python $(BENCHMARKS)/cpu_engine.py $(if $(DATA),--data $(DATA))
 ifdef DATA
 	$(TESTING)/bin/python $(BENCHMARKS)/load.py --data $(DATA)
 	$(RIVALS)/bin/python $(BENCHMARKS)/serving.py --data $(DATA)
