@@ -7,8 +7,8 @@ from pathlib import Path
 
 _MARKS = ("/.dockerenv", "/run/.containerenv")
 GIVE_GPUS = (
-    "start the container with its GPUs: `docker run --gpus all`, or `docker compose up` with a device reservation "
-    "(podman: --device nvidia.com/gpu=all); the host needs the NVIDIA driver and the NVIDIA Container Toolkit"
+    "give it some: `docker run --gpus all`, or a device reservation in compose.yaml (podman: --device "
+    "nvidia.com/gpu=all); the host needs the NVIDIA driver and the NVIDIA Container Toolkit"
 )
 
 

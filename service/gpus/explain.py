@@ -13,7 +13,7 @@ from emboundary.service.gpus.missing import Missing
 from emboundary.service.gpus.runtime import CUDA_PROVIDER, Runtime, installed
 from emboundary.service.gpus.selection import VARIABLE
 
-REINSTALL = "pip uninstall -y onnxruntime onnxruntime-gpu, then pip install 'emboundary[gpu]'"
+REINSTALL = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'emboundary[gpu]'"
 
 # NVIDIA's release notes of CUDA 12.0 and 13.0: the oldest driver of each, and the oldest GPUs that are compiled for.
 _OLDEST_DRIVER = {12: "525.60.13", 13: "580.65.06"}
@@ -61,7 +61,7 @@ def _without_runtime(runtime: Runtime) -> Missing | None:
         return Missing("runtime", f"ONNX Runtime does not import ({essence(runtime.error)})", REINSTALL)
     if CUDA_PROVIDER not in runtime.providers:
         name = " ".join(next(iter(runtime.packages.items()), ("this", "ONNX Runtime")))
-        return Missing("runtime", f"{name} is a build of ONNX Runtime without CUDA", REINSTALL)
+        return Missing("runtime", f"{name} is a build without CUDA", f"to use a GPU, {REINSTALL}")
     return None
 
 

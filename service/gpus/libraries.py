@@ -43,11 +43,9 @@ def missing(provider: str = CUDA_PROVIDER, runtime: Runtime | None = None) -> Mi
     library = runtime.library(provider)
     if library is None:
         return Missing("runtime", f"this ONNX Runtime has no {provider}", "pip install 'emboundary[gpu]'")
-    preload()
-    wanted = wanted_libraries(provider, runtime)
-    absent = [name for name in dict.fromkeys(_faults(wanted)) if name != _DRIVER]
-    if absent:
-        return _missing(absent, runtime.cuda_version)
+    absent = missing_libraries(provider, runtime)
+    if absent is not None:
+        return absent
     try:
         ctypes.CDLL(str(library.parent / "libonnxruntime_providers_shared.so"), mode=ctypes.RTLD_GLOBAL)
         ctypes.CDLL(str(library))
@@ -57,6 +55,19 @@ def missing(provider: str = CUDA_PROVIDER, runtime: Runtime | None = None) -> Mi
         reinstall = "pip install --force-reinstall 'emboundary[gpu]'"
         return Missing("cuda", f"{library.name} does not load: {first_line(error)}", reinstall)
     return None
+
+
+def missing_libraries(provider: str, runtime: Runtime) -> Missing | None:
+    """What ``missing`` says, but of the libraries that are installed with ONNX Runtime: the driver's own may be absent.
+
+    Args:
+        provider: as above.
+        runtime: a build that has this provider.
+    """
+    preload()
+    faults = dict.fromkeys(_faults(wanted_libraries(provider, runtime)))
+    absent = [name for name in faults if name != _DRIVER]
+    return _missing(absent, runtime.cuda_version) if absent else None
 
 
 def wanted_libraries(provider: str, runtime: Runtime) -> tuple[str, ...]:
