@@ -4,6 +4,7 @@ SERVING := .venv
 TESTING := .venv-test
 CONTENDERS := .venv-contenders
 RIVALS := .venv-rivals
+GPU := .venv-gpu
 # Asked for only where it is used: which Python it is.
 VERSION = $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 # Of the tests of the service: short, or whole.
@@ -13,7 +14,7 @@ SOURCES := $(shell find model service training -type f -not -name '*.pyc')
 # Only real problems of an installation are worth a line.
 PIP_INSTALL := bin/python -m pip install -qq --disable-pip-version-check
 
-.PHONY: help demo test image-test test-serving test-pythons serving-environment campaign clean
+.PHONY: help demo test image-test test-serving test-pythons serving-environment campaign clean cpu-figures gpu-figures
 
 help:
 	@echo "make demo   map the bundled sample with the bundled models; results in demo/"
@@ -22,6 +23,7 @@ help:
 	@echo "make test-pythons   run the tests of the service on every other Python that the project claims; LENGTH=whole: all of them"
 	@echo "make test-serving PYTHON=python3.13   the same on one"
 	@echo "make campaign DATA=STACK.tif LABELS=MEMBRANES.tif   run kills, fuzzing and benchmarks at full length; results in docs/benchmarks"
+	@echo "make gpu-figures, make cpu-figures   measure speed beside what the device can do; results in docs/gpu.md"
 	@echo "make clean  remove the environments and what was built"
 
 demo: $(SERVING)/installed
@@ -70,6 +72,24 @@ ifdef LABELS
 endif
 	$(TESTING)/bin/python $(BENCHMARKS)/tables.py
 
+# Speed beside what the device can do; results in docs/gpu and docs/gpu.md.
+MEASURE := emboundary benchmark --rounds 5 --out docs/gpu --what session --what predict
+SMALL := --tta --model d4 --model plain --model paper
+UNTRAINED := build/untrained
+BASE := --model $(UNTRAINED)/d4-base --model $(UNTRAINED)/plain-base
+
+cpu-figures: $(TESTING)/installed
+	$(TESTING)/bin/$(MEASURE) --device cpu $(SMALL) --what service --precision float32 --precision int8 --name cpu
+	$(TESTING)/bin/python $(BENCHMARKS)/gpu_page.py
+
+# On a host with a GPU.  The larger networks have not been trained; random weights are as fast.
+gpu-figures: $(GPU)/installed $(TESTING)/installed
+	$(TESTING)/bin/python $(BENCHMARKS)/untrained.py $(UNTRAINED) d4-base plain-base
+	$(GPU)/bin/$(MEASURE) --device cuda $(BASE) --precision float16 --tta --name gpu-base-float16
+	$(GPU)/bin/$(MEASURE) --device cuda $(BASE) --precision float32 --name gpu-base-float32
+	$(GPU)/bin/$(MEASURE) --device cuda $(SMALL) --what service --name gpu-small
+	$(TESTING)/bin/python $(BENCHMARKS)/gpu_page.py
+
 # What serving needs, and no torch.
 $(SERVING)/installed: pyproject.toml constraints.txt $(SOURCES)
 	$(call make_environment,$(SERVING))
@@ -91,6 +111,12 @@ $(TESTING)/installed: pyproject.toml constraints.txt tests/constraints.txt
 	@.venv-serving-$*/$(PIP_INSTALL) -c tests/constraints.txt -e '.[cpu,serving-tests]'
 	@touch $@
 
+$(GPU)/installed: pyproject.toml constraints.txt $(SOURCES)
+	$(call make_environment,$(GPU))
+	@echo "installing emboundary with onnxruntime-gpu into $(GPU)..."
+	@$(GPU)/$(PIP_INSTALL) -c constraints.txt '.[gpu]'
+	@touch $@
+
 # MONAI and nnU-Net want much that nothing else here needs.
 $(CONTENDERS)/installed: pyproject.toml constraints.txt $(BENCHMARKS)/contenders.txt
 	$(call make_environment,$(CONTENDERS))
@@ -107,7 +133,7 @@ $(RIVALS)/installed: pyproject.toml $(BENCHMARKS)/rivals.txt
 	@touch $@
 
 clean:
-	rm -rf $(SERVING) $(TESTING) .venv-serving-* $(CONTENDERS) $(RIVALS) build emboundary.egg-info
+	rm -rf $(SERVING) $(GPU) $(TESTING) .venv-serving-* $(CONTENDERS) $(RIVALS) build emboundary.egg-info
 
 define make_environment
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

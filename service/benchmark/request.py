@@ -39,7 +39,7 @@ class Effort:
 
 
 QUICK = Effort((1, 64, 64), 64, 64, 0.0, QUICK_SIZES, warm=False)
-_EFFORTS = {"cpu": Effort((2, 640, 640), 640, 384, 1.5), "cuda": Effort((32, 4096, 4096), 2048, 1024, 3.0)}
+_EFFORTS = {"cpu": Effort((2, 640, 640), 640, 384, 1.5), "cuda": Effort((16, 4096, 4096), 2048, 1024, 3.0)}
 
 
 @dataclass(frozen=True)
