@@ -60,7 +60,7 @@ class _Sheet:
             self._label(row, top)
             self._bars(left, top, _speeds(row), most)
             self._bars(right, top, _shares(row), _SHARES)
-        foot = f"{report.measured}; onnxruntime {_runtime(machine.packages)}; one bar's thin line: least to most"
+        foot = f"{report.measured}; onnxruntime {_runtime(machine.packages)}; thin lines: least to most of the rounds"
         self._text((_GAP // 2, self._image.height - _FOOT // 2), foot, self._small)
         return self._image
 

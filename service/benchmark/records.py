@@ -260,3 +260,13 @@ class Report(Record):
     agreements: tuple[Agreement, ...] = ()
     profiles: tuple[Profile, ...] = ()
     refused: tuple[str, ...] = ()
+
+    @property
+    def limits(self) -> Limits:
+        """The most that the device did in any round: whatever disturbs a round only takes from that."""
+        every = [one.limits for row in self.rows for one in row.rounds]
+        precisions = dict.fromkeys(precision for limits in every for precision in limits.matrix)
+        return Limits(
+            matrix={p: max(limits.matrix[p] for limits in every if p in limits.matrix) for p in precisions},
+            memory=max(limits.memory for limits in every),
+        )

@@ -100,12 +100,12 @@ def _agreements(report: Report) -> Table:
 
 def _profile(profile: Profile, report: Report) -> Table:
     shape = " x ".join(map(str, profile.shape))
-    rate = next((r.rounds[0].limits for r in report.rows if r.precision == profile.precision), None)
+    limits = report.limits
     table = _table(f"where the time of {profile.model} {profile.precision} goes\n{shape}, {profile.clock} clock")
     table.add_column("layer")
     for title in ("ms", "share", "of matrix\nrate", "of band-\nwidth"):
         table.add_column(title, justify="right")
-    matrix = None if rate is None else rate.matrix.get(profile.precision)
+    matrix = limits.matrix.get(profile.precision)
     for layer in profile.layers:
         per_second = layer.operations / layer.seconds if layer.seconds else 0.0
         moved = layer.bytes / layer.seconds if layer.seconds else 0.0
@@ -114,7 +114,7 @@ def _profile(profile: Profile, report: Report) -> Table:
             f"{1000 * layer.seconds:.2f}",
             f"{layer.share:.1%}",
             f"{per_second / matrix:.0%}" if matrix and per_second else "",
-            f"{moved / rate.memory:.0%}" if rate else "",
+            f"{moved / limits.memory:.0%}",
         )
     table.add_section()
     for operator in profile.operators:

@@ -10,10 +10,9 @@ from pathlib import Path
 from gpu_verdicts import verdicts
 from markdown_table import million, shape, table
 
-from emboundary.service.benchmark.findings import bottleneck
+from emboundary.service.benchmark.findings import best, bottleneck
 from emboundary.service.benchmark.profiles import Profile
 from emboundary.service.benchmark.records import Report, Row, Spread
-from emboundary.service.pace import mega
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -85,9 +84,7 @@ def _section(name: str, report: Report, folder: Path) -> Iterator[str]:
     yield f"## {name}: {on}\n"
     if (folder / f"{name}.png").exists():
         yield f"![Pixels per second, and shares of the device's limits]({folder.name}/{name}.png)\n"
-    limits = report.rows[0].rounds[-1].limits
-    rates = ", ".join(f"{mega(rate)}operations/s in {precision}" for precision, rate in limits.matrix.items())
-    yield f"At best this device multiplies matrices at {rates} and moves {mega(limits.memory)}byte/s.\n"
+    yield f"This device at best: {best(report.limits)}.\n"
     head = ["", "of", "million pixels/s", "of bare", "of matrix rate", "of bandwidth: at least", "layer by layer"]
     yield table([*head, "nearer limit", "busy", "p50, p99"], [_cells(row) for row in report.rows])
     if report.ratios:
@@ -102,7 +99,7 @@ def _section(name: str, report: Report, folder: Path) -> Iterator[str]:
     yield "Where the time goes:\n"
     for profile in report.profiles:
         yield f"- `{profile.model}` in {profile.precision}, {shape(profile.shape)}: {_operators(profile)};"
-        yield f"  {bottleneck(profile, limits)}."
+        yield f"  {bottleneck(profile, report.limits)}."
     busy = f"; load average {machine.load:g}" if machine.load > machine.cores + 1 else ""
     yield (
         f"\n<sub>{report.measured}; {machine.cpu}, {machine.cores} cores, {machine.memory_gib} GiB; Python "

@@ -99,6 +99,16 @@ def test_a_report_is_read_back_as_it_was_written() -> None:
     assert list(findings(report))[-1] == "the load average was 9.5 on 2 cores: other processes slowed this down"
 
 
+def test_the_limits_of_a_device_are_the_most_of_all_rounds() -> None:
+    rounds = [
+        Round(seconds=1, pixels=1, limits=Limits(matrix={"float32": matrix}, memory=memory))
+        for matrix, memory in ((3.0, 10.0), (4.0, 9.0))
+    ]
+    machine = Machine(cpu="c", cores=2, memory_gib=4, system="s", python="3", load=0, packages={})
+    report = Report(measured="2026-01-01", machine=machine, device="cpu", reason="asked", rows=(row("d4", *rounds),))
+    assert report.limits == Limits(matrix={"float32": 4.0}, memory=10.0)
+
+
 def test_probes_measure_every_precision() -> None:
     found = Probes(Place("cpu"), ("float32", "float16", "int8"), QUICK_SIZES).measure()
     assert set(found.matrix) == {"float32", "float16", "int8"}

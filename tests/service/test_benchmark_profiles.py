@@ -91,6 +91,8 @@ def test_on_a_gpu_the_time_of_its_kernels_counts_not_that_of_the_calls() -> None
         ("relu", pytest.approx(20e-6)),
         ("wide", pytest.approx(7e-6)),
     ]
+    told = bottleneck(found, Limits(matrix={"float32": 1e12}, memory=1e12))
+    assert told.endswith("; for 55% of the run no kernel runs")
 
 
 def test_only_the_longest_layers_are_told() -> None:
@@ -110,11 +112,11 @@ def test_the_bottleneck_is_named_with_the_limit_that_it_is_nearer_to() -> None:
     operations, moved = 2 * 256 * 18 / 40e-6, 1840 / 40e-6
     by_arithmetic = Limits(matrix={"float32": 2 * operations}, memory=100 * moved)
     assert bottleneck(found, by_arithmetic) == (
-        "the next bottleneck is Conv wide (1 x 4 x 8 x 8) with 100% of the time, held back by arithmetic: 50% of the "
-        "matrix rate"
+        "the next bottleneck is Conv wide (1 x 4 x 8 x 8) with 100% of the time, nearer to arithmetic than to "
+        "memory: 50% of the matrix rate"
     )
     by_memory = Limits(matrix={"float32": 100 * operations}, memory=4 * moved)
-    assert bottleneck(found, by_memory).endswith("held back by memory: 25% of the bandwidth")
+    assert bottleneck(found, by_memory).endswith("nearer to memory than to arithmetic: 25% of the bandwidth")
 
 
 def test_a_model_is_profiled_through_the_runtime(repository: Path, tmp_path: Path) -> None:
