@@ -14,9 +14,7 @@ def findings(report: Report) -> Iterator[str]:
     limits = report.limits
     yield f"this device at best: {best(limits)}"
     for profile in report.profiles:
-        unseen = ", by the time of calls: this runtime does not record kernels"
-        calls = unseen if (report.device, profile.clock) == ("cuda", "host") else ""
-        yield f"{profile.model} {profile.precision}: {bottleneck(profile, limits)}{calls}"
+        yield f"{profile.model} {profile.precision}: {bottleneck(profile, limits)}"
     machine = report.machine
     if machine.load > machine.cores + 1:
         yield f"the load average was {machine.load:g} on {machine.cores} cores: other processes slowed this down"
@@ -32,11 +30,9 @@ def bottleneck(profile: Profile, limits: Limits) -> str:
     """Which layer takes longest, and which limit it is nearer to."""
     layer = profile.bottleneck
     shape = " x ".join(map(str, layer.output))
-    between = 1 - profile.seconds / profile.run_seconds if profile.clock == "device" else 0.0
-    idle = f"; for {between:.0%} of the run no kernel runs" if between > 0 else ""
     return (
         f"the next bottleneck is {layer.operator} {layer.name} ({shape}) with {layer.share:.0%} of the time, "
-        f"{_nearer(profile, layer, limits)}{idle}"
+        f"{_nearer(profile, layer, limits)}"
     )
 
 

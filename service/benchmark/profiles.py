@@ -59,8 +59,8 @@ class Profile(_Record):
 
     Attributes:
         shape: of the images (n, c, y, x).
-        clock: what the times are of: ``device``, the GPU's own; ``host``, the calls, which on a GPU return before
-            the work is done.
+        clock: what the times are of: ``calls``, as a CPU's layers are called one after another; ``waiting calls``, to
+            a GPU, each until its work is done; ``kernels``, as a GPU recorded them.
         seconds: of all layers.
         run_seconds: of the whole run; what layers do not account for passes between them.
         layer_bytes: read and written by all layers together.
@@ -72,7 +72,7 @@ class Profile(_Record):
     model: str
     precision: Precision
     shape: tuple[int, ...]
-    clock: Literal["device", "host"]
+    clock: Literal["calls", "waiting calls", "kernels"]
     seconds: float
     run_seconds: float
     layer_bytes: float
@@ -129,21 +129,21 @@ def read_profile(
     Raises:
         ValueError: events of no run.
     """
-    runs = [event for event in events if event["name"] == "model_run"]
-    if not runs:
+    ends = [place for place, event in enumerate(events) if event["name"] == "model_run"]
+    if not ends:
         raise ValueError("events tell of no run; profiling was ended before the session ran, or was never on")
-    last = max(runs, key=lambda event: event["ts"])
-    inside = [e for e in events if last["ts"] <= e["ts"] <= last["ts"] + last["dur"]]
+    # A run is told of behind its layers, and kernels behind the layer that began them.
+    last, inside = events[ends[-1]], events[ends[-2] + 1 if len(ends) > 1 else 0 : ends[-1]]
     nodes = [e for e in inside if e["cat"] == "Node" and e["name"].endswith(_SUFFIX)]
-    kernels = [e for e in inside if e["cat"] == "Kernel"]
-    found = _layers(nodes, _seconds_of_kernels(kernels) if kernels else None)
+    kernels = _seconds_of_kernels(inside)
+    found = _layers(nodes, kernels or None)
     total = sum(layer.seconds for layer in found) or 1.0
     told = [layer.model_copy(update={"share": layer.seconds / total}) for layer in found]
     return Profile(
         model=model,
         precision=precision,
         shape=shape,
-        clock="device" if kernels else "host",
+        clock="kernels" if kernels else "calls",
         seconds=sum(layer.seconds for layer in told),
         run_seconds=last["dur"] * _MICROSECOND,
         layer_bytes=sum(layer.bytes for layer in told),
@@ -174,13 +174,17 @@ def _layers(nodes: Iterable[dict[str, Any]], device: dict[str, float] | None) ->
     return found
 
 
-def _seconds_of_kernels(kernels: Iterable[dict[str, Any]]) -> dict[str, float]:
-    """Seconds of a GPU's kernels by the name of the layer that began them."""
+def _seconds_of_kernels(events: Iterable[dict[str, Any]]) -> dict[str, float]:
+    """Seconds of a GPU's kernels by the name of the layer that began them; empty where none were recorded."""
     seconds: dict[str, float] = defaultdict(float)
-    for kernel in kernels:
-        began_by = kernel["args"].get("parent_name", kernel["name"])
-        seconds[began_by.removesuffix(_SUFFIX)] += kernel["dur"] * _MICROSECOND
-    return seconds
+    layer = ""
+    for event in events:
+        if event["cat"] == "Node":
+            layer = event["name"]
+        elif event["cat"] == "Kernel":
+            began_by = event["args"].get("parent_name", layer)
+            seconds[began_by.removesuffix(_SUFFIX)] += event["dur"] * _MICROSECOND
+    return dict(seconds)
 
 
 def _operations(args: dict[str, Any], outputs: Sequence[tuple[int, ...]]) -> float:

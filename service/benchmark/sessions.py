@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import DTypeLike, NDArray
 
-from emboundary.model.description import Precision
-from emboundary.model.repository import ModelEntry
-from emboundary.service.benchmark.profiles import Profile, profile
 from emboundary.service.engine.gpu import CUDA
 from emboundary.service.engine.place import Place
-from emboundary.service.engine.sessions import CPU, find_file, session_options
+from emboundary.service.engine.sessions import CPU, session_options
 
-# As networks are served, but for recorded kernels, which a profile could not tell apart.
+# As networks are served, but for recorded graphs, whose kernels a profile could not tell apart.
 _CUDA = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC", "arena_extend_strategy": "kSameAsRequested"}
 
 
@@ -37,37 +33,6 @@ def open_graph(file: Path, place: Place, *, options: Any = None, channels_last: 
     options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     chosen = {**_CUDA, "device_id": str(place.index), "prefer_nhwc": str(int(channels_last))}
     return ort.InferenceSession(str(file), options, providers=[(CUDA, chosen)], enable_fallback=0)
-
-
-def profile_model(
-    entry: ModelEntry, precision: Precision, place: Place, shape: tuple[int, int, int], *, layers: int = 5
-) -> Profile:
-    """Where the network's time goes on images of a shape (n, y, x).
-
-    Args:
-        entry: the model.
-        precision: its arithmetic.
-        place: where it runs.
-        shape: y and x are multiples of the stride.
-        layers: that are told apart, the longest ones.
-
-    Raises:
-        ModelUnavailableError: the model has no file for the precision, or a damaged one.
-    """
-    n, y, x = shape
-    described = entry.description
-    with TemporaryDirectory() as folder:
-        options = session_options()
-        options.enable_profiling = True
-        options.profile_file_prefix = str(Path(folder) / "profile")
-        file = find_file(entry, precision)
-        session = open_graph(file, place, options=options, channels_last=precision == "float16")
-        images = np.zeros((n, described.footprint.channels, y, x), np.float32)
-        maps = (n, len(described.outputs), y, x)
-        run = bound(session, place, {described.input.name: images}, {described.output.name: (maps, np.float32)})
-        return profile(
-            described.name, precision, images.shape, run, lambda: Path(str(session.end_profiling())), layers=layers
-        )
 
 
 def bound(

@@ -10,8 +10,8 @@ from emboundary.model.description import Precision
 from emboundary.model.geometry import round_up
 from emboundary.model.repository import ZOO, ModelEntry
 from emboundary.service.benchmark.profiles import Profile
+from emboundary.service.benchmark.profiling import profile_model
 from emboundary.service.benchmark.records import Cost, Limits, Round, Row
-from emboundary.service.benchmark.sessions import profile_model
 from emboundary.service.engine import Device, OnnxEngine, find_model
 from emboundary.service.engine.place import Place
 

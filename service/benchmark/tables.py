@@ -101,7 +101,7 @@ def _agreements(report: Report) -> Table:
 def _profile(profile: Profile, report: Report) -> Table:
     shape = " x ".join(map(str, profile.shape))
     limits = report.limits
-    table = _table(f"where the time of {profile.model} {profile.precision} goes\n{shape}, {profile.clock} clock")
+    table = _table(f"where the time of {profile.model} {profile.precision} goes\n{shape}, time of {profile.clock}")
     table.add_column("layer")
     for title in ("ms", "share", "of matrix\nrate", "of band-\nwidth"):
         table.add_column(title, justify="right")

@@ -42,7 +42,7 @@ UNPROVEN = """## What is unproven without a GPU
 
 Nothing on this page has run on a GPU yet.  The code that would is tested on a CPU as far as it goes there (tensors that
 stay on the device, lanes, both precisions, every error of a missing link); not run at all are the CUDA and TensorRT
-kernels, their memory limits, recorded CUDA graphs, pinned memory, and the reading of kernel times from a profile.
+kernels, their memory limits, recorded CUDA graphs, pinned memory, and the profile of kernels.
 """
 
 PROTOCOL = """## How it is measured
@@ -56,6 +56,8 @@ PROTOCOL = """## How it is measured
 - **Bandwidth**: `y = -x` through ONNX Runtime over more than any cache holds, bytes read and written.  *At least*: the
   image, the map and the weights cross the memory once; *layer by layer*: what every layer reads and writes, as the
   runtime's profile tells it, which caches can save.
+- **Where the time goes**: ONNX Runtime's profile of one run; on a GPU in a process whose calls wait for their kernels
+  (`CUDA_LAUNCH_BLOCKING=1`), where the wheel records none.
 - **Busy**: on a GPU what its driver says, sampled; on a CPU the share of the run in which the network ran.
 """
 
@@ -128,7 +130,7 @@ def _cells(row: Row) -> list[str]:
 
 def _operators(profile: Profile) -> str:
     first = ", ".join(f"{one.operator} {one.share:.0%}" for one in profile.operators[:4])
-    return first if profile.clock == "device" else f"{first} (of the time of calls)"
+    return f"{first} of the time of {profile.clock}"
 
 
 def _told(value: Spread | None, digits: int) -> str:
