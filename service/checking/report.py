@@ -10,8 +10,8 @@ from typing import Any
 from emboundary.model.geometry import Box, Triple
 from emboundary.service.checking.estimate import Estimate
 from emboundary.service.checking.grey_values import Comparison
-from emboundary.service.diagnosis import Finding
 from emboundary.service.errors import UsageError
+from emboundary.service.finding import Finding
 from emboundary.service.pace import mega
 from emboundary.service.preparing.intensity import Intensity
 from emboundary.service.run.tiling import DEFAULT_TILE

@@ -1,5 +1,5 @@
-"""The errors with names are ONNX Runtime 1.31.0's own, recorded without a GPU: drivers that know none or are too old, no
-cuDNN, a misspelt option.  Those that only a GPU can raise are CUDA's error strings."""
+"""The errors with names are ONNX Runtime 1.31.0's own, recorded without a GPU: drivers that know none or are too old,
+no cuDNN, a misspelt option.  Those that only a GPU can raise are CUDA's error strings."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from emboundary.service.gpus.runtime import CUDA_PROVIDER, TENSORRT_PROVIDER, Ru
 GIB = 2**30
 _WRAPPED = (
     "/onnxruntime_src/onnxruntime/core/providers/cuda/cuda_call.cc:154 std::conditional_t<THRW, void, "
-    "onnxruntime::common::Status> onnxruntime::CudaCall(ERRTYPE, const char*, const char*, SUCCTYPE, const char*, const "
-    "char*, int) [with ERRTYPE = cudaError; bool THRW = true; SUCCTYPE = cudaError; std::conditional_t<THRW, void, "
-    "common::Status> = void] {} ; GPU=-1 ; hostname=vm ; file=/onnxruntime_src/onnxruntime/core/providers/cuda/"
+    "onnxruntime::common::Status> onnxruntime::CudaCall(ERRTYPE, const char*, const char*, SUCCTYPE, const char*, "
+    "const char*, int) [with ERRTYPE = cudaError; bool THRW = true; SUCCTYPE = cudaError; std::conditional_t<THRW, "
+    "void, common::Status> = void] {} ; GPU=-1 ; hostname=vm ; file=/onnxruntime_src/onnxruntime/core/providers/cuda/"
     "cuda_execution_provider.cc ; line=355 ; expr=cudaSetDevice(info_.device_id); \n\n"
 )
 NO_DEVICE = _WRAPPED.format("CUDA failure 100: no CUDA-capable device is detected")
