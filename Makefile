@@ -74,12 +74,13 @@ endif
 
 # Speed beside what the device can do; results in docs/gpu and docs/gpu.md.
 MEASURE := emboundary benchmark --rounds 5 --out docs/gpu --what session --what predict
-SMALL := --tta --model d4 --model plain --model paper
+SMALL := --model d4 --model plain --model paper
 UNTRAINED := build/untrained
 BASE := --model $(UNTRAINED)/d4-base --model $(UNTRAINED)/plain-base
 
 cpu-figures: $(TESTING)/installed
 	$(TESTING)/bin/$(MEASURE) --device cpu $(SMALL) --what service --precision float32 --precision int8 --name cpu
+	$(TESTING)/bin/$(MEASURE) --device cpu --tta --rounds 3 --name cpu-8x
 	$(TESTING)/bin/python $(BENCHMARKS)/gpu_page.py
 
 # On a host with a GPU.  The larger networks have not been trained; random weights are as fast.
@@ -87,7 +88,7 @@ gpu-figures: $(GPU)/installed $(TESTING)/installed
 	$(TESTING)/bin/python $(BENCHMARKS)/untrained.py $(UNTRAINED) d4-base plain-base
 	$(GPU)/bin/$(MEASURE) --device cuda $(BASE) --precision float16 --tta --name gpu-base-float16
 	$(GPU)/bin/$(MEASURE) --device cuda $(BASE) --precision float32 --name gpu-base-float32
-	$(GPU)/bin/$(MEASURE) --device cuda $(SMALL) --what service --name gpu-small
+	$(GPU)/bin/$(MEASURE) --device cuda $(SMALL) --tta --what service --name gpu-small
 	$(TESTING)/bin/python $(BENCHMARKS)/gpu_page.py
 
 # What serving needs, and no torch.
