@@ -68,6 +68,25 @@ def test_keys_of_ones_own_go_to_both_services() -> None:
         assert override["services"][name]["secrets"] == ["keys"]
 
 
+# docs/docker.md
+
+PAGE = (ROOT / "docs" / "docker.md").read_text(encoding="utf-8")
+
+
+def test_the_page_lists_what_can_be_set_and_its_defaults() -> None:
+    text = "".join((DOCKER / name).read_text() for name in ("compose.yaml", "compose.keys.yaml"))
+    used = set(re.findall(r"\$\{(\w+):-([^}]+)\}", text))
+    table = PAGE.split("<!-- variables -->")[1].split("<!-- /variables -->")[0]
+    assert set(re.findall(r"^\| `(\w+)` \| `([^`]+)` \|", table, re.MULTILINE)) == used
+
+
+def test_links_within_the_page_lead_somewhere() -> None:
+    for page, target in re.findall(r"\]\((\w+\.md)?#([\w-]+)\)", PAGE):
+        text = (ROOT / "docs" / page).read_text(encoding="utf-8") if page else PAGE
+        headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+        assert target in {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
 # The image
 
 

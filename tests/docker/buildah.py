@@ -24,7 +24,6 @@ class Image:
         user: ``UID:GID``.
         health: command that tells whether it is well.
         labels: as they stand in the image.
-        bytes: its size.
     """
 
     environment: dict[str, str]
@@ -33,7 +32,6 @@ class Image:
     user: str
     health: tuple[str, ...]
     labels: dict[str, str]
-    bytes: int
 
 
 class Buildah:
@@ -66,7 +64,6 @@ class Buildah:
         """What an image says of itself."""
         told: dict[str, Any] = json.loads(self("inspect", "--type", "image", name))
         config = told["Docker"]["config"]
-        (listed,) = json.loads(self("images", "--json", name))
         entry_point = tuple(config["Entrypoint"])
         return Image(
             dict(entry.split("=", 1) for entry in config["Env"]),
@@ -75,8 +72,12 @@ class Buildah:
             config["User"],
             tuple(config["Healthcheck"]["Test"][1:]),
             config["Labels"],
-            _bytes(listed["size"]),
         )
+
+    def bytes(self, name: str) -> int:
+        """Size of an image."""
+        (listed,) = json.loads(self("images", "--json", name))
+        return _bytes(listed["size"])
 
     def remove_everything(self) -> None:
         """Leave nothing mounted; failures are of no interest any more."""

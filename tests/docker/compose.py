@@ -6,6 +6,7 @@ import sys
 
 from base import NAME as BASE
 from buildah import Buildah
+from page import compose_calls
 from workbench import ROOT
 
 # (folder, arguments) and the services that `up` starts then.
@@ -33,13 +34,20 @@ def check_compose(buildah: Buildah) -> None:
     container = buildah("from", BASE)
     install = "apt-get update -qq && apt-get install -qq -y --no-install-recommends docker-compose"
     buildah("run", container, "--", "sh", "-c", f"export DEBIAN_FRONTEND=noninteractive; {install}")
+    read = ("run", "-v", f"{ROOT}:/src:ro", container, "--", "sh", "-ec")
     for (folder, arguments), expected in _CALLS.items():
         call = (
             f"cd {folder} && docker-compose {arguments} config --quiet && docker-compose {arguments} config --services"
         )
-        services = set(buildah("run", "-v", f"{ROOT}:/src:ro", container, "--", "sh", "-ec", call).split())
+        services = set(buildah(*read, call).split())
         if services != expected:
             sys.exit(
                 f"image-test: FAILED: `docker compose {arguments} up` in {folder} starts {services}, not {expected}"
             )
+    for line in compose_calls():
+        call = f"cd /src && {line.variables}docker-compose {line.flags} config --services"
+        services = set(buildah(*read, call).split())
+        named = {"gpu", "cpu"}.intersection(line.words)
+        if not services or not named <= services:
+            sys.exit(f"image-test: FAILED: docs/docker.md calls {line}, which knows the services {services}")
     buildah("rm", container)

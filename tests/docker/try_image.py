@@ -6,6 +6,7 @@ what it makes is gone afterwards, but for that Debian.  Any failure ends it with
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from base import make_base
 from buildah import Buildah, Image
 from compose import check_compose
 from container import Container
+from page import megabytes, questions
 from serving_tests import run_serving_tests
 from workbench import ROOT, PipConfiguration, need_tools, phase, run, say, scratch
 
@@ -40,7 +42,7 @@ for found in distributions():
 def main() -> None:
     """Everything, in the order in which it fails soonest."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("image-test: told to stop"))
-    need_tools("buildah", "debootstrap")
+    need_tools("buildah", "curl", "debootstrap")
     with scratch() as folder:
         buildah = Buildah(folder)
         try:
@@ -61,7 +63,7 @@ def main() -> None:
                 _check_doctor(image, root, folder)
             with phase("running the tests of the service with its Python"):
                 run_serving_tests(buildah, NAME, pip)
-            _report_size(buildah, image)
+            _check_size(buildah)
         finally:
             buildah.remove_everything()
 
@@ -124,11 +126,15 @@ def _check_service(image: Image, root: Path, folder: Path) -> None:
         _must(ask(f"{url}/v1/predict", "emb_wrong", image_body).status == 401, "it answers to a wrong key")
         answer = ask(f"{url}/v1/predict", key, image_body)
         _must(answer.status == 200 and answer.body.startswith(b"\x89PNG"), f"no map, but {answer}")
+        _check_page(port, key, folder)
         _check_job(url, key, folder / "output")
+        _check_new_key(service, image, root, url, folder / "state" / "keys.txt")
         _must(ask(f"{url}/metrics", key).status == 200, "no metrics with the key of the first start")
         _check_stop(service, port, key)
     _must("tini" not in service.text.lower(), f"tini complains:\n{service.text}")
     _must(key not in (folder / "state" / "keys.txt").read_text(), "the key itself is kept")
+    told = [path for path in (folder / "state").rglob("*") if "onnxruntime" in path.name]
+    _must(not told, f"ONNX Runtime keeps what it would tell its makers: {told}")
     with _start(image, root, folder, image.user, image.command, port) as service:
         service.wait_for("emboundary serves d4 at ")
         _must("emb_" not in service.text, "the second start shows a key")
@@ -137,15 +143,34 @@ def _check_service(image: Image, root: Path, folder: Path) -> None:
         _must(service.wait(_STOP_S) == 0, f"an idle service does not end well:\n{service.text}")
 
 
+def _check_page(port: int, key: str, folder: Path) -> None:
+    """What docs/docker.md asks the service."""
+    for script in questions():
+        script = script.replace("127.0.0.1:8000", f"127.0.0.1:{port}").replace("emb_example", key)
+        run(["bash", "-ec", script], cwd=folder / "input", env={**os.environ, "EMBOUNDARY_API_KEY": key})
+    _must((folder / "input" / "boundary.png").is_file(), "docs/docker.md gets no map")
+
+
+def _check_new_key(service: Container, image: Image, root: Path, url: str, file: Path) -> None:
+    """A key that is added while the service runs."""
+    words = [*_inside(image, root), "emboundary", "keys", "new", "lab", "--scopes", "predict"]
+    made = subprocess.run(words, capture_output=True, text=True, check=True)
+    with file.open("a") as stream:
+        stream.write(made.stdout)
+    service.send(signal.SIGHUP)
+    service.wait_for("the keys were read again")
+    _must(ask(f"{url}/v1/models", made.stderr.split()[-1]).status == 200, "a key that was added does not open")
+
+
 def _check_job(url: str, key: str, output: Path) -> None:
-    document = b'{"input": "input/section.png", "output": "output/boundary.zarr"}'
+    document = b'{"input": "input/section.png", "output": "output/mine.zarr"}'
     asked = ask(f"{url}/v1/jobs", key, document, "application/json")
     _must(asked.status == 202, f"the job is not taken: {asked}")
     end = time.monotonic() + _STOP_S
     while (job := ask(f"{url}/v1/jobs/{asked.document['id']}", key).document)["state"] in ("queued", "running"):
         _must(time.monotonic() < end, f"the job never ends: {job}")
         time.sleep(0.1)
-    _must(job["state"] == "succeeded" and (output / "boundary.zarr").is_dir(), f"the job failed: {job}")
+    _must(job["state"] == "succeeded" and (output / "mine.zarr").is_dir(), f"the job failed: {job}")
 
 
 def _check_stop(service: Container, port: int, key: str) -> None:
@@ -160,9 +185,13 @@ def _check_stop(service: Container, port: int, key: str) -> None:
 
 
 def _healthy(image: Image, root: Path, port: int) -> bool:
-    variables = [f"{name}={value}" for name, value in {**image.environment, "EMBOUNDARY_PORT": str(port)}.items()]
-    words = ["env", "-i", *variables, "chroot", str(root), *image.health]
+    words = [*_inside(image, root, EMBOUNDARY_PORT=str(port)), *image.health]
     return subprocess.run(words, capture_output=True, check=False).returncode == 0
+
+
+def _inside(image: Image, root: Path, **variables: str) -> list[str]:
+    given = [f"{name}={value}" for name, value in {**image.environment, **variables}.items()]
+    return ["env", "-i", *given, "chroot", str(root)]
 
 
 def _check_any_user(image: Image, root: Path, folder: Path) -> None:
@@ -185,9 +214,11 @@ def _check_doctor(image: Image, root: Path, folder: Path) -> None:
     _must(code == 0, "emboundary doctor finds a fault")
 
 
-def _report_size(buildah: Buildah, image: Image) -> None:
-    base = buildah("images", "--format", "{{.Size}}", BASE)
-    say(f"the CPU image has {image.bytes / 1e6:.0f} MB, {base} of them its base")
+def _check_size(buildah: Buildah) -> None:
+    size, base = buildah.bytes(NAME) / 1e6, buildah.bytes(BASE) / 1e6
+    say(f"the CPU image has {size:.0f} MB, {size - base:.0f} without its base")
+    told = megabytes("cpu")
+    _must(0.9 * size <= told <= 1.1 * size, f"the CPU image has {size:.0f} MB, and docs/docker.md says {told}")
 
 
 if __name__ == "__main__":
