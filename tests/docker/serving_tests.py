@@ -15,9 +15,10 @@ cd /src && python3 docker/requirements.py serving-tests > /tmp/requirements.txt
     -c docker/constraints.txt -c tests/constraints.txt -r /tmp/requirements.txt
 """
 # What meets Python, the libraries and the system most directly; `make test-pythons` runs the others, too.
-_FILES = """
-app client_http codecs doctor engine jobs_routes metrics no_torch predict_cli security_routes serve v2 volumes_zarr
-""".split()
+_FILES = (
+    *("app", "client_http", "codecs", "doctor", "engine", "jobs_routes", "metrics", "no_torch", "predict_cli"),
+    *("security_routes", "serve", "v2", "volumes_zarr"),
+)
 # What the image sets is for the service, not for its tests.
 _TEST = f"""
 unset $(env | sed -n 's/^\\(EMBOUNDARY_[A-Z_]*\\)=.*/\\1/p')
