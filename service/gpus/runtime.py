@@ -7,7 +7,7 @@ import importlib
 import io
 import warnings
 from dataclasses import dataclass
-from importlib.metadata import distributions
+from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
 CUDA_PROVIDER = "CUDAExecutionProvider"
@@ -20,7 +20,7 @@ class Runtime:
     """What is installed.
 
     Attributes:
-        packages: name and version of every installed distribution of ONNX Runtime: more than one is a fault.
+        packages: name and version of every distribution that installs the module; more than one is a fault.
         providers: what this build can run on, by ONNX Runtime's names; empty where it does not import.
         cuda_version: (major, minor) that it was built with; None for a build without CUDA.
         folder: of its shared libraries; None where it does not import.
@@ -43,7 +43,7 @@ class Runtime:
 
 def installed() -> Runtime:
     """Look at the installation; never raises."""
-    packages = {d.name: d.version for d in distributions() if d.name and _is_runtime(d.name)}
+    packages = {d.name: d.version for d in distributions() if _is_runtime(d)}
     try:
         runtime = importlib.import_module("onnxruntime")
         providers = tuple(runtime.get_available_providers())
@@ -67,12 +67,11 @@ def preload() -> None:
         runtime.preload_dlls()
 
 
-def _is_runtime(name: str) -> bool:
-    """``onnxruntime`` and ``onnxruntime-gpu``, -openvino, ...; not ``onnxruntime-extensions`` and -genai."""
-    word = name.lower().replace("_", "-")
-    return word == "onnxruntime" or (
-        word.startswith("onnxruntime-") and not word.startswith(("onnxruntime-extensions", "onnxruntime-genai"))
-    )
+def _is_runtime(distribution: Distribution) -> bool:
+    """Whether a distribution installs the module: ``onnxruntime``, -gpu, -openvino, ...; not -extensions or -genai."""
+    if not (distribution.name or "").lower().startswith("onnxruntime"):
+        return False
+    return any(str(file) == "onnxruntime/__init__.py" for file in distribution.files or ())
 
 
 def _built_with() -> tuple[int, int] | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from emboundary.service.gpus import libraries, runtime
+from emboundary.service.gpus import libraries
 from emboundary.service.gpus.elf import needed
 from emboundary.service.gpus.libraries import missing, package_of, wanted_libraries
 from emboundary.service.gpus.missing import Missing
@@ -158,16 +158,23 @@ def test_a_build_that_does_not_import_is_described_too(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
-    ("name", "counts"),
+    ("names", "counted"),
     [
-        ("onnxruntime", True),
-        ("onnxruntime-gpu", True),
-        ("onnxruntime_openvino", True),
-        ("onnxruntime-extensions", False),
+        (["onnxruntime", "onnxruntime_gpu"], ["onnxruntime", "onnxruntime-gpu"]),
+        (["onnxruntime", "onnxruntime_extensions"], ["onnxruntime"]),
     ],
 )
-def test_only_builds_of_the_runtime_count_as_such(name: str, counts: bool) -> None:
-    assert runtime._is_runtime(name) == counts
+def test_what_installs_the_module_counts_as_a_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: list[str], counted: list[str]
+) -> None:
+    for name in names:
+        info = tmp_path / f"{name}-1.31.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: 1.31.0\n")
+        module = name if name.endswith("extensions") else "onnxruntime"
+        (info / "RECORD").write_text(f"{module}/__init__.py,,\n{module}/capi/__init__.py,,\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    assert sorted(installed().packages) == counted
 
 
 def test_the_list_of_a_real_library_is_read(tmp_path: Path) -> None:
