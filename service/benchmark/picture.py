@@ -60,7 +60,7 @@ class _Sheet:
             self._label(row, top)
             self._bars(left, top, _speeds(row), most)
             self._bars(right, top, _shares(row), _SHARES)
-        foot = f"{report.measured}; onnxruntime {_runtime(machine.packages)}; thin lines: least to most of the rounds"
+        foot = f"{report.measured}; {self._report.runtime}; thin lines: least to most of the rounds"
         self._text((_GAP // 2, self._image.height - _FOOT // 2), foot, self._small)
         return self._image
 
@@ -99,7 +99,3 @@ def _speeds(row: Row) -> list[_Bar]:
 def _shares(row: Row) -> list[_Bar]:
     found = ((row.of_matrix, _ARITHMETIC), (row.of_memory_by_layers or row.of_memory, _MEMORY))
     return [_Bar(share, f"{share.median:.1%}", colour) for share, colour in found if share is not None]
-
-
-def _runtime(packages: dict[str, str]) -> str:
-    return packages.get("onnxruntime-gpu") or packages.get("onnxruntime", "")

@@ -248,6 +248,7 @@ class Report(Record):
         measured: day, as ISO 8601.
         device: that ran: ``cpu`` or ``cuda``.
         reason: why, for people.
+        runtime: that ran the networks.
     """
 
     format: Literal[1] = FORMAT
@@ -255,6 +256,7 @@ class Report(Record):
     machine: Machine
     device: Literal["cpu", "cuda"]
     reason: str
+    runtime: str = ""
     rows: tuple[Row, ...]
     ratios: tuple[Ratio, ...] = ()
     agreements: tuple[Agreement, ...] = ()

@@ -11,7 +11,7 @@ from emboundary.model.geometry import Triple
 from emboundary.model.repository import ZOO
 from emboundary.service.benchmark.probes import QUICK_SIZES, Sizes
 from emboundary.service.benchmark.records import What
-from emboundary.service.engine import Device
+from emboundary.service.engine import Device, GpuOptions
 from emboundary.service.errors import UsageError
 
 ALL: tuple[What, ...] = ("session", "predict", "service")
@@ -59,6 +59,7 @@ class BenchmarkRequest:
         volume: path or URL of what is mapped; None: one is made.
         shape: of the volume that is made; None: what suits the device.
         repository: that names of models are looked up in.
+        gpu: how GPUs are used.
         quick: whether everything is as small as can be: to see that it works.
 
     Raises:
@@ -77,6 +78,7 @@ class BenchmarkRequest:
     volume: str | None = None
     shape: Triple | None = None
     repository: Path = ZOO
+    gpu: GpuOptions = GpuOptions()  # noqa: RUF009  # frozen
     quick: bool = False
 
     def __post_init__(self) -> None:
@@ -89,6 +91,8 @@ class BenchmarkRequest:
             _refuse_below_one(name, values)
         if not (self.what and self.models and self.batches):
             raise UsageError("there is nothing to measure; give at least one --what, --model and --batch")
+        if self.gpu.tensorrt and "service" in self.what:
+            raise UsageError("what is service with tensorrt, which a service takes from its settings; leave one out")
         if self.volume is not None and self.shape is not None:
             raise UsageError(f"shape is {self.shape} and volume {self.volume!r}; give one of the two")
 

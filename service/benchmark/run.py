@@ -54,6 +54,7 @@ def run_benchmark(request: BenchmarkRequest, say: Say = lambda _: None) -> Repor
         machine=machine(),
         device=device,
         reason=reason,
+        runtime=subjects[0].engine.runtime,
         rows=rows,
         ratios=ratios(rows),
         agreements=tuple(agreement(subject) for subject in compared),
@@ -66,7 +67,7 @@ def _device(request: BenchmarkRequest) -> tuple[Literal["cpu", "cuda"], str]:
     """Where models run, found out by the first one, and why."""
     entry = find_model(request.models[0], request.repository)
     first = request.precisions[0] if request.precisions else "float32"
-    engine = OnnxEngine.open(entry, request.device, first)
+    engine = OnnxEngine.open(entry, request.device, first, request.gpu)
     return cast(Literal["cpu", "cuda"], engine.device), engine.device_reason
 
 
@@ -80,7 +81,9 @@ def _subjects(
         for source in request.models:
             say(f"opening {source} {precision}")
             try:
-                found.append(Subject.open(source, device, precision, side, repository=request.repository))
+                found.append(
+                    Subject.open(source, device, precision, side, repository=request.repository, gpu=request.gpu)
+                )
             except UsageError as error:
                 refused.append(str(error))
     if not found:

@@ -12,7 +12,7 @@ from emboundary.model.repository import ZOO, ModelEntry
 from emboundary.service.benchmark.profiles import Profile
 from emboundary.service.benchmark.profiling import profile_model
 from emboundary.service.benchmark.records import Cost, Limits, Round, Row
-from emboundary.service.engine import Device, OnnxEngine, find_model
+from emboundary.service.engine import Device, GpuOptions, OnnxEngine, find_model
 from emboundary.service.engine.place import Place
 
 Passes = Literal[1, 8]
@@ -39,7 +39,14 @@ class Subject:
 
     @classmethod
     def open(
-        cls, source: str, device: Device, precision: Precision, side: int, *, repository: Path = ZOO, layers: int = 5
+        cls,
+        source: str,
+        device: Device,
+        precision: Precision,
+        side: int,
+        *,
+        repository: Path = ZOO,
+        gpu: GpuOptions = GpuOptions(),  # noqa: B008  # frozen
     ) -> Subject:
         """Open a model, and take its profile on one image.
 
@@ -49,7 +56,7 @@ class Subject:
             precision: its arithmetic.
             side: of the image that is profiled, before the halo.
             repository: that names are looked up in.
-            layers: that are told apart.
+            gpu: how GPUs are used.
 
         Raises:
             ModelUnavailableError: no such model, or a damaged one.
@@ -57,9 +64,9 @@ class Subject:
             DeviceError: a device that does not work here.
         """
         entry = find_model(source, repository)
-        engine = OnnxEngine.open(entry, device, precision)
+        engine = OnnxEngine.open(entry, device, precision, gpu)
         padded = padded_side(engine, side)
-        profile = profile_model(entry, precision, Place(engine.device), (1, padded, padded), layers=layers)
+        profile = profile_model(entry, precision, Place(engine.device), (1, padded, padded))
         return cls(source, repository, entry, engine, profile)
 
     @property

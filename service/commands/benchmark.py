@@ -17,9 +17,11 @@ from emboundary.service.benchmark.request import BenchmarkRequest
 from emboundary.service.benchmark.run import run_benchmark
 from emboundary.service.benchmark.tables import tables
 from emboundary.service.commands import options
+from emboundary.service.engine import GpuOptions
 from emboundary.service.errors import OutputError, UsageError
 from emboundary.service.progress import create_reporter
 from emboundary.service.run.request import parse_extents
+from emboundary.service.settings import MEBIBYTE
 
 T = TypeVar("T")
 _DEFAULT = BenchmarkRequest()
@@ -31,7 +33,9 @@ def benchmark(
         list[str] | None,
         typer.Option(metavar="session|predict|service", help="Repeatable.  [default: session and predict]"),
     ] = None,
-    model: Annotated[list[str] | None, typer.Option(help="Name or path; repeatable.  [default: d4 and plain]")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Or path; repeatable.  [default: d4 and plain]")
+    ] = None,
     device: options.DeviceChoice = "auto",
     precision: Annotated[
         list[str] | None,
@@ -39,9 +43,11 @@ def benchmark(
     ] = None,
     tta: Annotated[bool, typer.Option("--tta", help="Measure the mean over 8 rotations and flips too.")] = False,
     tile: Annotated[
-        list[int] | None, typer.Option(help="Side of images and tiles before the halo; repeatable.")
+        list[int] | None, typer.Option(metavar="N", help="Side of images and tiles before the halo; repeatable.")
     ] = None,
-    batch: Annotated[list[int] | None, typer.Option(help="Images in a run of a session; repeatable.")] = None,
+    batch: Annotated[
+        list[int] | None, typer.Option(metavar="N", help="Images in a run of a session; repeatable.  [default: 1]")
+    ] = None,
     rounds: Annotated[int, typer.Option(help="How often everything is measured, in turns.")] = _DEFAULT.rounds,
     clients: Annotated[int, typer.Option(help="That send images to a service at a time.")] = _DEFAULT.clients,
     volume: Annotated[
@@ -51,8 +57,13 @@ def benchmark(
         str | None, typer.Option(metavar="Z,Y,X", help="Of the volume that is made.  [default: what suits the device]")
     ] = None,
     repository: Annotated[
-        Path, typer.Option(exists=True, file_okay=False, help="Folder of NAME/VERSION/model.onnx.")
-    ] = ZOO,
+        Path | None,
+        typer.Option(
+            exists=True, file_okay=False, help="Folder of NAME/VERSION/model.onnx.  [default: the bundled models]"
+        ),
+    ] = None,
+    gpu_memory: options.GpuMemory = None,
+    tensorrt: options.TensorRt = False,
     profile: Annotated[bool, typer.Option("--profile", help="Show which layers the time goes to.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="As small as can be: to see that it works.")] = False,
     out: Annotated[
@@ -76,7 +87,8 @@ def benchmark(
         clients=clients,
         volume=volume,
         shape=parse_extents("shape", shape),
-        repository=repository,
+        repository=repository or ZOO,
+        gpu=GpuOptions(None if gpu_memory is None else gpu_memory * MEBIBYTE, tensorrt=tensorrt),
         quick=quick,
     )
     reporter = create_reporter(Console(stderr=True), progress)

@@ -172,6 +172,10 @@ def test_a_folder_that_cannot_be_written_to_is_refused(shell: Shell, tmp_path: P
         (("--what", "speed"), "what is 'speed'; it must be one of session, predict, service"),
         (("--precision", "int4"), "precision is 'int4'; it must be one of float32, float16, int8"),
         (("--shape", "1,2,3", "--volume", "a.zarr"), "shape is (1, 2, 3) and volume 'a.zarr'; give one of the two"),
+        (
+            ("--tensorrt", "--what", "service"),
+            "what is service with tensorrt, which a service takes from its settings; leave one out",
+        ),
         (("--shape", "1,2"), "shape is '1,2'; it must be Z,Y,X in whole voxels, e.g. 16,128,128"),
     ],
 )
