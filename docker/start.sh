@@ -7,6 +7,7 @@ STATE=/state
 KEYS=$STATE/keys.txt
 MODELS=/models
 BUNDLED=/opt/emboundary/lib/python3*/site-packages/emboundary/model/zoo
+FORESEEN=/tmp/made-at-the-first-start
 BOTH=/tmp/models  # always there: jobs that go on after a restart know their model by its place
 
 # What no key of its own is to stand beside: keys, or the decision to do without.
@@ -67,15 +68,31 @@ add_models() {
     export EMBOUNDARY_REPOSITORY="$BOTH"
 }
 
-if [ "${1-}" = serve ]; then
-    if ! is_told "$@"; then
-        if [ ! -e "$KEYS" ]; then
-            (make_keys)
-        elif [ ! -r "$KEYS" ]; then
-            refuse "$KEYS cannot be read by user $(id -u); run as the user that it was made by, or remove it for a new key"
-        fi
+use_keys() {
+    if [ ! -e "$KEYS" ]; then
+        (make_keys)
+    elif [ ! -r "$KEYS" ]; then
+        refuse "$KEYS cannot be read by user $(id -u); run as the user that it was made by, or remove it for a new key"
+    fi
+    export EMBOUNDARY_API_KEYS_FILE="$KEYS"
+}
+
+# A diagnosis sees what the service will: its keys, which may not be made yet, and where jobs read and write.
+foresee() {
+    if [ ! -e "$KEYS" ]; then
+        emboundary keys new first >"$FORESEEN" 2>/dev/null
+        export EMBOUNDARY_API_KEYS_FILE="$FORESEEN"
+    else
         export EMBOUNDARY_API_KEYS_FILE="$KEYS"
     fi
-    [ -n "${EMBOUNDARY_REPOSITORY-}${EMBOUNDARY_CONFIG-}" ] || add_models
-fi
+    [ "${EMBOUNDARY_DATA_ROOTS-}" != /data ] || export EMBOUNDARY_DATA_ROOTS=/data/input,/data/output
+}
+
+case ${1-} in
+serve) is_told "$@" || use_keys ;;
+doctor) is_told "$@" || foresee ;;
+esac
+case ${1-} in
+serve | doctor) [ -n "${EMBOUNDARY_REPOSITORY-}${EMBOUNDARY_CONFIG-}" ] || add_models ;;
+esac
 exec emboundary "$@"

@@ -27,7 +27,12 @@ class Started:
         (folder / "bundled" / "d4" / "1").mkdir(parents=True)
         self._script = folder / "start"
         text = (DOCKER / "start.sh").read_text()
-        for name, place in {"STATE": self.state, "MODELS": self.models, "BOTH": folder / "both"}.items():
+        for name, place in {
+            "STATE": self.state,
+            "MODELS": self.models,
+            "BOTH": folder / "both",
+            "FORESEEN": folder / "foreseen",
+        }.items():
             text = re.sub(rf"^{name}=/\S+", f"{name}={place}", text, flags=re.MULTILINE)
         self._script.write_text(re.sub(r"^BUNDLED=.+", f"BUNDLED={folder}/bundled", text, flags=re.MULTILINE))
         (folder / "bin").mkdir()
@@ -92,10 +97,18 @@ def test_no_key_is_made_beside_others(started: Started, name: str) -> None:
     assert not list(started.state.iterdir())
 
 
-@pytest.mark.parametrize("words", [["serve", "--no-auth"], ["serve", "--help"], ["doctor"], []])
+@pytest.mark.parametrize("words", [["serve", "--no-auth"], ["serve", "--help"], ["doctor", "--help"], ["models"], []])
 def test_no_key_is_made_where_none_is_needed(started: Started, words: list[str]) -> None:
     assert started(*words).stdout == f"{' '.join(words)}||\n"
     assert not list(started.state.iterdir())
+
+
+def test_a_diagnosis_sees_keys_as_the_service_will_and_makes_none(started: Started, tmp_path: Path) -> None:
+    assert started("doctor").stdout == f"doctor|{tmp_path / 'foreseen'}|\n"
+    assert Keys.of(Settings(api_keys_file=tmp_path / "foreseen"))
+    assert not list(started.state.iterdir())
+    (started.state / "keys.txt").touch()
+    assert started("doctor").stdout == f"doctor|{started.state / 'keys.txt'}|\n"
 
 
 def test_keys_that_cannot_be_kept_are_refused_with_the_remedy(started: Started) -> None:
