@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from emboundary.model.description import ModelDescription, Spread, TrainingData, Validation
+from emboundary.model.description import ModelDescription, Precision, Spread, TrainingData, Validation
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,8 @@ def render_card(description: ModelDescription, making: Making | None = None) -> 
         "## Measured",
         _validation(d.validation),
     ]
+    if d.variants:
+        parts += ["## Precisions", _variants(d)]
     if making is not None:
         parts += _made(making)
     return "\n\n".join(parts) + "\n"
@@ -84,6 +86,24 @@ def _symmetry(d: ModelDescription) -> str:
 
 def _training(data: TrainingData) -> str:
     return f"- {data.name}, {data.sections}. {data.citation}"
+
+
+def _variants(d: ModelDescription) -> str:
+    rows: list[tuple[Precision, str, float, str | None]] = [("float32", "model.onnx", d.symmetry.error, d.sha256)]
+    rows += [(name, v.file, v.symmetry_error, v.sha256) for name, v in d.variants.items()]
+    table = [
+        "| precision | file | within | violation of the symmetry | SHA-256 |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {name} | `{file}` | {d.precisions[name]:g} | {error:.2g} | `{digest}` |"
+            for name, file, error, digest in rows
+        ),
+    ]
+    meaning = (
+        "Both are the largest differences in probability that were measured: from float32 in torch, and between the "
+        "maps of a section and of its rotations and flips.  The figures above are those of float32."
+    )
+    return "\n".join([*table, "", meaning])
 
 
 def _validation(figures: tuple[Validation, ...]) -> str:

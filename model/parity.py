@@ -1,11 +1,12 @@
 """Two measurements of an exported file: its distance from the network it was made from, and from symmetry.
 
-Both run the file through ONNX Runtime on seeded noise, at several sizes and in all eight orientations, and are
-differences in probability.
+Both run the file through ONNX Runtime in all eight orientations, on seeded noise at several sizes or on given images,
+and are differences in probability.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 
 from emboundary.model.groups import D4, act, inverse_element
 from emboundary.model.inception import STRIDE, Segmenter
+
+Images = NDArray[np.float32]
 
 # (batch, height, width), the sides in strides: square, oblong in a batch, and the smallest image there is.
 PROBES = ((1, 8, 8), (2, 5, 13), (1, 1, 1))
@@ -34,33 +37,44 @@ class Parity:
 
 
 def measure_parity(net: Segmenter, model: bytes, *, seed: int = 0) -> Parity:
-    """Compare a serialised ONNX model with the network that it was exported from.
+    """Compare a serialised ONNX model with the network that it was exported from, on seeded noise.
 
     ``net`` is used as it is: it must be in evaluation mode, on the CPU, in float32.
     """
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     rng = np.random.default_rng(seed)
-    from_torch = from_symmetry = 0.0
-    for batch, height, width in PROBES:
-        image = rng.standard_normal((batch, net.spec.channels, height * STRIDE, width * STRIDE), dtype=np.float32)
-        upright = _run(session, image)
-        for element in D4.elements:
-            turned = np.ascontiguousarray(act(element, image))
-            probability = _run(session, turned)
-            with torch.no_grad():
-                wanted = torch.sigmoid(net(torch.from_numpy(turned))).numpy()
-            from_torch = max(from_torch, _distance(probability, wanted))
-            from_symmetry = max(from_symmetry, _distance(act(inverse_element(element), probability), upright))
-    return Parity(from_torch, from_symmetry)
+    shapes = [(batch, net.spec.channels, height * STRIDE, width * STRIDE) for batch, height, width in PROBES]
+    return Reference(net, [rng.standard_normal(shape, dtype=np.float32) for shape in shapes]).compare(model)
 
 
-def _run(session: ort.InferenceSession, image: NDArray[np.float32]) -> NDArray[np.float32]:
+class Reference:
+    """What a network makes of images (n, c, y, x) in all eight orientations; computed once for all comparisons."""
+
+    def __init__(self, net: Segmenter, images: Iterable[Images]) -> None:
+        turned = [[np.ascontiguousarray(act(element, image)) for element in D4.elements] for image in images]
+        with torch.no_grad():
+            self._pairs = [[(t, torch.sigmoid(net(torch.from_numpy(t))).numpy()) for t in group] for group in turned]
+
+    def compare(self, model: bytes) -> Parity:
+        """Measure a serialised ONNX model, computed on the CPU."""
+        options = ort.SessionOptions()
+        options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 3
+        session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        from_torch = from_symmetry = 0.0
+        for group in self._pairs:
+            back = []
+            for element, (turned, wanted) in zip(D4.elements, group, strict=True):
+                probability = _run(session, turned)
+                from_torch = max(from_torch, _distance(probability, wanted))
+                back.append(act(inverse_element(element), probability))
+            from_symmetry = max(from_symmetry, *(_distance(other, back[0]) for other in back))
+        return Parity(from_torch, from_symmetry)
+
+
+def _run(session: ort.InferenceSession, image: Images) -> Images:
     (probability,) = session.run(["probability"], {"image": image})
     return np.asarray(probability, dtype=np.float32)
 
 
-def _distance(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+def _distance(a: Images, b: Images) -> float:
     # NaN would slip through a comparison with a tolerance
     return float(np.max(np.nan_to_num(np.abs(a - b), nan=np.inf)))

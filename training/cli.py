@@ -1,4 +1,4 @@
-"""``emboundary-train``: fit, evaluate, compare, export, experiment."""
+"""``emboundary-train``: fit, evaluate, compare, export, convert, experiment."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
-from emboundary.model.description import Storage
+from emboundary.model.description import Precision, Storage
 from emboundary.service import console
 from emboundary.service.engine import Device
 from emboundary.training.commands import compare as compare_command
+from emboundary.training.commands import convert as convert_command
 from emboundary.training.commands import evaluate as evaluate_command
 from emboundary.training.commands import experiment as experiment_command
 from emboundary.training.commands import export as export_command
@@ -44,7 +45,7 @@ def create_cli() -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
-    for command in (fit, evaluate, compare, export, experiment):
+    for command in (fit, evaluate, compare, export, convert, experiment):
         app.command()(command)
     return app
 
@@ -152,6 +153,26 @@ def export(
     )
 
 
+def convert(
+    model: Annotated[str, typer.Argument(help="Bundled model's name, or the path of a model.onnx.")],
+    precision: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="float16|int8", help="Several: repeat it.  [default: float16; int8 as well with --images]"
+        ),
+    ] = None,
+    images: Annotated[
+        list[str] | None, typer.Option(metavar="VOLUME", help="Like those it was trained on; several: repeat it.")
+    ] = None,
+    sections: Annotated[
+        list[str] | None, typer.Option(metavar="A:B", help="Of --images, those it was trained on.  [default: all]")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make precisions again that are there.")] = False,
+) -> None:
+    """Add float16 for GPUs and int8 for CPUs to an exported model, measured against float32."""
+    convert_command.convert(model, precision or (), images or (), sections or (), overwrite=overwrite)
+
+
 def evaluate(
     model: Annotated[str, typer.Argument(help="Bundled model's name, or the path of a model.onnx.")],
     data: Data,
@@ -159,10 +180,11 @@ def evaluate(
     sections: HeldOutSections = None,
     volume: OneVolume = None,
     tta: Annotated[bool, typer.Option(help="8x test-time augmentation.")] = False,
+    precision: Annotated[Precision, typer.Option(help="One that the model offers.")] = "float32",
 ) -> None:
     """Score one model on held-out sections; one JSON object on stdout."""
     held_out = None if sections is None else parse_sections(sections)
-    evaluate_command.evaluate(model, data, config, sections=held_out, volume=volume, tta=tta)
+    evaluate_command.evaluate(model, data, config, sections=held_out, volume=volume, tta=tta, precision=precision)
 
 
 def compare(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial as bind
@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from emboundary.model.card import Making, Picture, render_card
 from emboundary.model.description import ModelDescription, Spread, Storage, Validation
 from emboundary.model.export import CARD_FILE, ExportError, export_model
+from emboundary.model.variants import VARIANTS, Samples, VariantError, add_variants
 from emboundary.service.engine import Engine, OnnxEngine, find_model
 from emboundary.service.errors import InputError, OutputError
 from emboundary.service.volumes.hdf5_input import split_name
@@ -25,6 +26,7 @@ from emboundary.training.crops.data import LabelledVolume, load_volume
 from emboundary.training.learning.runs import Run
 from emboundary.training.metrics import BoundaryScores, boundary_scores, thinned
 from emboundary.training.origins import learned_from, origin_of
+from emboundary.training.samples import read_samples, training_sources
 from emboundary.training.scoring.evaluate import segment
 from emboundary.training.scoring.segmentation import section_labels
 
@@ -153,14 +155,17 @@ def publish(
     chosen: Sequence[HeldOut],
     storage: Storage = "float32",
     results: Results | None = None,
+    report: Callable[[str], None] = lambda _: None,
 ) -> ModelDescription:
     """Score a run on held-out sections and write it as a model folder; that appears whole or not at all.
 
     What is scored is the map of the file, in ONNX Runtime on the CPU: a draft without figures is written for it.
+    float16 and int8 lie beside it, calibrated and measured on the training sections; a precision that does not suit
+    the network is left out, and ``report`` is told why.
 
     Raises:
         ConfigError: sections that the run was trained on.
-        DataError: a volume that cannot be read.
+        DataError, InputError: a volume that cannot be read.
         OutputError: the folder exists or cannot be written, or the network may not be published.
         EmboundaryError: the model that training began with cannot be read any more.
     """
@@ -195,9 +200,27 @@ def publish(
                     engine = OnnxEngine.open(find_model(Path(scratch) / "draft"), "cpu")
                     validation = measured(engine, config, volumes)
             description = export(partial, validation=with_figures(validation, results, config.name))
+            samples = read_samples(training_sources(data, config), config.model.context)
+            description = _offer(partial, description, samples, report)
             (partial / CARD_FILE).write_text(render_card(description, making), encoding="utf-8")
     except (ExportError, OSError) as error:
         raise OutputError(f"run {run.folder} cannot be exported: {error}") from error
+    return description
+
+
+def _offer(
+    folder: Path, description: ModelDescription, samples: Samples, report: Callable[[str], None]
+) -> ModelDescription:
+    """Add all variants that suit the network."""
+    try:
+        return add_variants(folder, VARIANTS, samples)
+    except VariantError:
+        pass  # which one, and why, is found out one by one
+    for precision in VARIANTS:
+        try:
+            description = add_variants(folder, [precision], samples)
+        except VariantError as error:
+            report(f"not offered in {precision}: {error}")
     return description
 
 

@@ -36,12 +36,18 @@ def test_fit_says_what_it_does(run: Run, trained: Path, data: Path, tmp_path: Pa
     config = trained.parent / "tiny.toml"
     code, out, err = run("fit", config, "--data", data, "--out", tmp_path, "--device", "cpu", "--threads", 1)
     assert (code, out) == (0, "")
-    device, last, done, scored, made = err.splitlines()
+    device, last, done, scored, half, integers, made = err.splitlines()
     assert device == "device: cpu (asked for)"
     assert last.startswith("tiny: step 6 of 6, loss ")
     parameters = count_parameters(load_run(trained).network)
     assert done == f"tiny: {parameters:,} parameters, weights in {tmp_path}"
     assert scored == "not scored: no sections were kept for validation"
+    described = load_model(tmp_path / "model").description
+    for line, precision, variant in zip(
+        (half, integers), ("float16", "int8"), described.variants.values(), strict=True
+    ):
+        assert line.startswith(f"{precision}: {variant.file}, within ")
+        assert line.endswith(f" of float32 in probability, symmetry violated by {variant.symmetry_error:.1e} at most")
     assert made == f"model in {tmp_path / 'model'}: emboundary predict INPUT OUTPUT --model {tmp_path / 'model'}"
     assert load_model(tmp_path / "model").description.validation == ()
     for name in ("weights.safetensors", "loss.csv"):
@@ -203,6 +209,19 @@ def failure(result: tuple[int, str, str], code: int) -> str:
         ("compare --data DATA --runs r --out out --jobs 0", 2, "Invalid value for '--jobs': "),
         ("experiment none.toml --data DATA --runs r --out out", 1, "config none.toml cannot be read: No such file"),
         ("experiment tiny.toml --data DATA --runs r --out out", 1, "experiment tiny.toml: question is missing; it has"),
+        (
+            "convert MODEL --precision float64",
+            2,
+            "--precision is 'float64'; model.onnx itself is float32: give float16",
+        ),
+        (
+            "convert MODEL --sections 0:4",
+            2,
+            "--sections is given 1 times and --images 0 times; give it once for all vo",
+        ),
+        ("convert MODEL --images a.tif --sections 4", 2, "sections is '4'; it must be FIRST:STOP, e.g. 13:16"),
+        ("convert MODEL --images none.tif", 1, "none.tif does not exist"),
+        ("convert none", 1, "model 'none' not found; give a name (here: d4, paper, plain)"),
         ("learn", 2, "No such command 'learn'"),
     ],
 )
@@ -259,4 +278,4 @@ def test_cuda_without_a_gpu_is_refused(
 def test_help_names_the_commands(run: Run) -> None:
     code, out, _ = run("--help")
     assert code == 0
-    assert all(command in out for command in ("fit", "evaluate", "compare", "export", "experiment"))
+    assert all(command in out for command in ("fit", "evaluate", "compare", "export", "convert", "experiment"))

@@ -9,7 +9,7 @@ from statistics import fmean
 
 import typer
 
-from emboundary.model.description import ModelDescription
+from emboundary.model.description import ModelDescription, Precision
 from emboundary.service.engine import OnnxEngine, find_model
 from emboundary.training.config import ConfigError, load_config
 from emboundary.training.crops.data import load_volume
@@ -19,10 +19,17 @@ _MEANS = ("roc_auc", "average_precision", "best_f1", "v_rand")
 
 
 def evaluate(
-    model: str, data: Path, config: Path, *, sections: tuple[int, int] | None, volume: str | None, tta: bool
+    model: str,
+    data: Path,
+    config: Path,
+    *,
+    sections: tuple[int, int] | None,
+    volume: str | None,
+    tta: bool,
+    precision: Precision = "float32",
 ) -> None:
     """Score one exported model and print one JSON object."""
-    engine = OnnxEngine.open(find_model(model), "auto")
+    engine = OnnxEngine.open(find_model(model), "auto", precision)
     chosen = held_out(load_config(config), sections, volume, origin=f"config {config}")
     refuse_learned(engine.description, chosen)
     rows = []
@@ -44,6 +51,7 @@ def evaluate(
         "version": engine.description.version,
         "sha256": engine.description.sha256,
         "tta": tta,
+        "precision": precision,
         "device": engine.device,
         "volumes": rows,
         "mean": {key: fmean(row[key] for row in rows) for key in _MEANS},

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from emboundary.model.description import ModelDescription, Storage
 from emboundary.service.errors import InputError, first_line
+from emboundary.training.commands.convert import precision_lines
 from emboundary.training.commands.fit import figure_lines
 from emboundary.training.commands.shared import console
 from emboundary.training.learning.runs import load_run
@@ -49,9 +50,10 @@ def export(
         chosen=chosen,
         storage=storage,
         results=None if figures is None else read_results(figures),
+        report=console.print,
     )
     console.print(_one_line(description))
-    for line in figure_lines(description):
+    for line in (*figure_lines(description), *precision_lines(description)):
         console.print(line)
 
 

@@ -10,6 +10,7 @@ from emboundary.model.footprint import count_parameters
 from emboundary.service.engine import Device
 from emboundary.service.errors import UsageError
 from emboundary.service.run.request import parse_voxel_size
+from emboundary.training.commands.convert import precision_lines
 from emboundary.training.commands.shared import console, parse_sections, torch_device
 from emboundary.training.config import TrainConfig, load_config
 from emboundary.training.learning.arithmetic import slow_precision
@@ -103,8 +104,10 @@ def fit(
     if not model.exists():
         kept = any(volume.validation is not None for volume in config.data)
         chosen = held_out(config, None, None, origin=f"run {out}") if kept else ()
-        described = publish(run, model, version=VERSION, provenance=provenance, data=data, chosen=chosen)
-        for line in figure_lines(described):
+        described = publish(
+            run, model, version=VERSION, provenance=provenance, data=data, chosen=chosen, report=console.print
+        )
+        for line in (*figure_lines(described), *precision_lines(described)):
             console.print(line)
     console.print(f"model in {model}: emboundary predict INPUT OUTPUT --model {model}")
 
