@@ -106,10 +106,11 @@ $(TESTING)/installed: pyproject.toml constraints.txt tests/constraints.txt
 	@$(TESTING)/$(PIP_INSTALL) -c tests/constraints.txt -e '.[cpu,train,dev]'
 	@touch $@
 
+# Most of what comes along is never imported: compiling it would take longer than the installation.
 .venv-serving-%/installed: pyproject.toml constraints.txt tests/constraints.txt
 	$(call make_environment,.venv-serving-$*)
 	@echo "installing emboundary with what its service and the tests of that need into .venv-serving-$*..."
-	@.venv-serving-$*/$(PIP_INSTALL) -c tests/constraints.txt -e '.[cpu,serving-tests]'
+	@.venv-serving-$*/$(PIP_INSTALL) --no-compile -c tests/constraints.txt -e '.[cpu,serving-tests]'
 	@touch $@
 
 $(GPU)/installed: pyproject.toml constraints.txt $(SOURCES)
