@@ -10,7 +10,7 @@ import pytest
 
 from emboundary.service.cli import create_cli
 from emboundary.service.console import run
-from emboundary.service.diagnosis import Finding, Question, State
+from emboundary.service.diagnosis import Finding, Question, State, diagnose
 
 
 @pytest.fixture
@@ -80,11 +80,12 @@ def test_settings_that_cannot_be_read_fail_and_the_rest_is_still_looked_at(
     assert checks["on CPU"]["state"] == checks["models"]["state"] == "ok"
 
 
-def test_a_data_root_that_does_not_exist_fails(places: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(create_cli(), "emboundary", ["doctor", "--json", "--data-root", str(places / "nowhere")]) == 1
-    checks = {check["subject"]: check for check in json.loads(capsys.readouterr().out)["checks"]}
-    assert "nowhere" in checks["settings"]["found"]
-    assert checks["settings"]["state"] == "failed"
+def test_a_data_root_that_does_not_exist_fails(tmp_path: Path) -> None:
+    findings = diagnose(Question(options={"data_roots": [str(tmp_path / "nowhere")]}))
+    settings = next(finding for finding in findings if finding.subject == "settings")
+    assert settings.state == "failed"
+    assert "data_roots" in settings.found
+    assert "nowhere" in settings.found
 
 
 def test_the_device_of_the_environment_counts_too(
@@ -125,10 +126,10 @@ def test_the_exit_code_follows_what_is_needed(
     monkeypatch.setenv("COLUMNS", "200")
     finding = Finding("ONNX Runtime", state, "what there is", "pip install emboundary[cpu]", {"packages": {}})
 
-    def diagnose(_: Question) -> Iterator[Finding]:
+    def found(_: Question) -> Iterator[Finding]:
         yield finding
 
-    monkeypatch.setattr("emboundary.service.commands.doctor.diagnose", diagnose)
+    monkeypatch.setattr("emboundary.service.commands.doctor.diagnose", found)
     assert run(create_cli(), "emboundary", ["doctor", *(["--json"] if as_json else [])]) == code
     shown = capsys.readouterr().out
     assert "pip install emboundary[cpu]" in shown
