@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from asking import HeldRequest, ask, free_port, section
@@ -48,10 +49,10 @@ def main() -> None:
         try:
             pip = PipConfiguration.of_this_machine(folder)
             make_base(buildah, folder)
-            with phase("validating compose.yaml with Docker Compose"):
-                check_compose(buildah)
-            with phase("building the CPU image"):
-                _build(buildah, pip)
+            with ThreadPoolExecutor() as pool:
+                started = [pool.submit(_validate, buildah), pool.submit(_build, buildah, pip)]
+                for future in started:
+                    future.result()
             image = buildah.image(NAME)
             container = buildah("from", "--name", "image-test", NAME)
             root = Path(buildah("mount", container))
@@ -68,6 +69,12 @@ def main() -> None:
             buildah.remove_everything()
 
 
+@phase("asking Docker Compose what compose.yaml starts")
+def _validate(buildah: Buildah) -> None:
+    check_compose(buildah)
+
+
+@phase("building the CPU image")
 def _build(buildah: Buildah, pip: PipConfiguration) -> None:
     words = ["build", "--format", "docker", "--target", "cpu", "--build-arg", f"PYTHON_IMAGE={BASE}"]
     buildah(*words, *pip.for_build, "-f", ROOT / "docker" / "Dockerfile", "-t", NAME, ROOT)
@@ -208,7 +215,7 @@ def _check_any_user(image: Image, root: Path, folder: Path) -> None:
 
 
 def _check_doctor(image: Image, root: Path, folder: Path) -> None:
-    with _start(image, root, folder, _ANY_USER, (*image.entry_point, "doctor")) as doctor:
+    with _start(image, root, folder, image.user, (*image.entry_point, "doctor")) as doctor:
         code = doctor.wait(120)
     say("emboundary doctor, inside:\n" + doctor.text.rstrip())
     _must(code == 0, "emboundary doctor finds a fault")

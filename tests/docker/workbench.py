@@ -93,7 +93,9 @@ class PipConfiguration:
     def of_this_machine(cls, folder: Path) -> PipConfiguration:
         """What `pip config list` tells, as a file in a folder."""
         settings: dict[str, str] = {}
-        for line in run([sys.executable, "-m", "pip", "config", "list"]).splitlines():
+        asked = [sys.executable, "-m", "pip", "config", "list"]
+        told = subprocess.run(asked, capture_output=True, text=True, check=False).stdout  # nothing where pip is missing
+        for line in told.splitlines():
             found = re.fullmatch(r"(?:global|install|:env:)\.([\w-]+)=(.+)", line)
             if found:
                 # Files come later in the list than the environment, which goes before them.
