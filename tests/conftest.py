@@ -44,11 +44,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """``--serving``: see the option's help."""
     parser.addoption(
         "--serving",
-        nargs="?",
-        const="short",
         choices=("short", "whole"),
-        help="skip, and say so, what needs the packages of training where they are missing, and unless it is 'whole' "
-        "what is long",
+        help="skip, and say so, what needs the packages of training where they are missing; 'short': and what is long",
     )
 
 

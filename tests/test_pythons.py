@@ -52,13 +52,13 @@ def lay(folder: Path, **files: str) -> None:
 def test_what_needs_training_is_skipped_and_named(tmp_path: Path) -> None:
     lay(tmp_path, test_a="def test_a(): pass\n", test_b=MISSING.format("torch", "torch"))
     lay(tmp_path / "deep", conftest=MISSING.format("onnxscript", "onnxscript"), test_c="def test_c(): pass\n")
-    said = pytest_in(tmp_path, "--serving")
+    said = pytest_in(tmp_path, "--serving=whole")
     assert re.search(r"SKIPPED \[1\] test_b\S* it needs torch, which only training installs", said), said
     assert re.search(r"SKIPPED \[1\] deep\S* it needs onnxscript, which only training installs", said), said
     assert "1 passed, 2 skipped" in said
 
 
-@pytest.mark.parametrize(("options", "package"), [(["--serving"], "emboundary.nothing"), ([], "torch")])
+@pytest.mark.parametrize(("options", "package"), [(["--serving=short"], "emboundary.nothing"), ([], "torch")])
 def test_nothing_else_is_skipped(tmp_path: Path, options: list[str], package: str) -> None:
     lay(tmp_path, test_a="def test_a(): pass\n", test_b=MISSING.format(package, package))
     said = pytest_in(tmp_path, *options)
