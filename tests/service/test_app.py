@@ -312,6 +312,7 @@ def test_models_are_described_with_the_limits_in_force(http: httpx.Client, repos
         "queue_tiles": 512,
         "request_timeout_s": 30.0,
         "tile": 24,
+        "precision": "float32",
     }
     assert ModelDescription.model_validate(one) == load_model("plain", repository).description
     assert "model is 'best'; served here are d4, plain" in problem(http.get("/v1/models/best"), 404)

@@ -721,7 +721,7 @@ def test_a_failing_device_fails_the_job_in_one_line(lab: Lab, monkeypatch: pytes
     lab.ended(job)
     engine = lab.state.models.default.engine()
     assert isinstance(engine, OnnxEngine)
-    monkeypatch.setattr(engine, "_session", Broken())
+    monkeypatch.setattr(engine._runner, "_session", Broken())
     failed = lab.ended(lab.submit("two.zarr"))
     assert failed.state == "failed"
     assert failed.error is not None
