@@ -97,7 +97,7 @@ class ServiceCase:
         self._bare()
 
     def measure(self, limits: Limits) -> Round:
-        """Ask for so long, then run the network alone on as many images as were answered."""
+        """Ask for so long, then run the network alone on such images for as long."""
         url, bare = self._url, self._bare
         with metered(self._subject.engine.device) as meter:
             began = time.perf_counter()
@@ -152,7 +152,6 @@ async def _ask(url: str, image: NDArray[Any], load: Load, passes: Passes) -> _Se
                 answered = True
                 seen.seconds.append(time.perf_counter() - began)
 
-    async with AsyncBoundaryClient.connect(url, patience=_ONCE) as connection, asyncio.TaskGroup() as clients:
-        for _ in range(load.clients):
-            clients.create_task(client(connection))
+    async with AsyncBoundaryClient.connect(url, patience=_ONCE) as connection:
+        await asyncio.gather(*(client(connection) for _ in range(load.clients)))
     return seen

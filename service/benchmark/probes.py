@@ -18,12 +18,14 @@ from emboundary.model.description import Precision
 from emboundary.service.benchmark.records import Limits
 from emboundary.service.benchmark.sessions import bound, open_graph
 from emboundary.service.engine.place import Place
-from emboundary.service.errors import DeviceError
+from emboundary.service.errors import DeviceError, first_line
 
 GRAPHS = Path(__file__).parent / "graphs"
 # One that is so slow is not followed by a larger one.
 _LONGEST_S = 1.0
 _LEAST_RUNS = 3
+# Fewer would lie in the caches of a large GPU.
+_LEAST_ELEMENTS = 1 << 25
 
 # Graph, and element types of both factors and of the product.
 _MATRICES: dict[Precision, tuple[tuple[str, DTypeLike, DTypeLike, DTypeLike], ...]] = {
@@ -89,7 +91,6 @@ class Probes:
         self._sizes = sizes or (GPU_SIZES if place.device == "cuda" else CPU_SIZES)
         self._matrices = {precision: self._fastest(place, precision) for precision in precisions}
         self._memory = _memory_probe(place, self._sizes.elements)
-        self._memory.run()
 
     def measure(self) -> Limits:
         """The rates now."""
@@ -130,9 +131,22 @@ def _matrix_probes(
 
 
 def _memory_probe(place: Place, elements: int) -> _Probe:
+    """Over so many values, or as many fewer as the device has memory for."""
     session = open_graph(GRAPHS / "memory.onnx", place)
-    values = np.ones(elements, np.float32)
-    return _Probe(bound(session, place, {"x": values}, {"y": ((elements,), np.float32)}), 2.0 * values.nbytes)
+    while True:
+        values = np.ones(elements, np.float32)
+        try:
+            probe = _Probe(bound(session, place, {"x": values}, {"y": ((elements,), np.float32)}), 2.0 * values.nbytes)
+            probe.run()
+        except Exception as error:  # the runtime's exceptions share no narrower base
+            if elements <= _LEAST_ELEMENTS:
+                raise DeviceError(
+                    f"{place.device} has no memory for {values.nbytes} bytes to measure its bandwidth with "
+                    f"({first_line(error)}); end what else uses it"
+                ) from error
+            elements //= 2
+        else:
+            return probe
 
 
 def _noise(rng: np.random.Generator, side: int, dtype: DTypeLike) -> NDArray[Any]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import zarr
 
 from emboundary.model.repository import load_model
+from emboundary.service.benchmark import probes
 from emboundary.service.benchmark.agreement import agreement
 from emboundary.service.benchmark.findings import findings
+from emboundary.service.benchmark.load import Load, _ask
 from emboundary.service.benchmark.mapping import make_volume
 from emboundary.service.benchmark.probes import QUICK_SIZES, Probes
 from emboundary.service.benchmark.ratios import ratios
@@ -21,6 +25,7 @@ from emboundary.service.benchmark.watching import Notes, Watched, covered, repea
 from emboundary.service.demo.contest import RAW
 from emboundary.service.engine import Answer, Mapper, ModelEngine, OnnxEngine, Part
 from emboundary.service.engine.place import Place
+from emboundary.service.errors import DeviceError, RemoteError
 from emboundary.service.preparing.intensity import Intensity
 from emboundary.service.run.inference import predict_array
 from emboundary.service.volumes import open_volume
@@ -113,6 +118,32 @@ def test_probes_measure_every_precision() -> None:
     found = Probes(Place("cpu"), ("float32", "float16", "int8"), QUICK_SIZES).measure()
     assert set(found.matrix) == {"float32", "float16", "int8"}
     assert min(*found.matrix.values(), found.memory) > 0
+
+
+def test_a_smaller_pass_over_memory_is_measured_where_a_larger_one_does_not_fit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def small(*given: Any) -> Callable[[], None]:
+        sizes.append(given[-1]["y"][0][0])
+        if sizes[-1] > room:
+            raise RuntimeError("out of memory")
+        return lambda: None
+
+    monkeypatch.setattr(probes, "bound", small)
+    monkeypatch.setattr(probes, "_LEAST_ELEMENTS", 16)
+    sizes, room = [], 16
+    assert probes._memory_probe(Place("cpu"), 64).amount == 2 * 4 * 16
+    assert sizes == [64, 32, 16]
+    sizes, room = [], 0
+    with pytest.raises(
+        DeviceError, match=r"cpu has no memory for 64 bytes .* \(out of memory\); end what else uses it"
+    ):
+        probes._memory_probe(Place("cpu"), 16)
+
+
+def test_a_service_that_is_gone_is_one_error_for_all_clients() -> None:
+    with pytest.raises(RemoteError, match="cannot be reached"):
+        asyncio.run(_ask("http://127.0.0.1:9", np.zeros((8, 8), np.uint8), Load(3, 8, 0.0), 1))
 
 
 def test_time_covered_counts_overlaps_once() -> None:
