@@ -28,7 +28,8 @@ def check_gpu(device: str, *, gpu_build: bool) -> Iterator[Finding]:
         yield Finding("GPU", "failed" if device == "cuda" else "note", found, remedy, {"usable": False, "gpus": []})
         return
     yield _judge(answer, device, gpu_build=gpu_build)
-    if gpu_build and device != "cpu":
+    said = answer["missing"] is not None and answer["missing"]["link"] in ("cuda", "cudnn")
+    if gpu_build and device != "cpu" and not said:
         yield _libraries(answer["libraries"], device)
 
 

@@ -118,8 +118,15 @@ def _by_nvml(pynvml: Any) -> Driver:
     cuda_version = _cuda_version(pynvml.nvmlSystemGetCudaDriverVersion_v2())
     handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
     uuids = selected([pynvml.nvmlDeviceGetUUID(handle) for handle in handles])
-    gpus = tuple(_gpu(pynvml, index, uuid) for index, uuid in enumerate(uuids))
-    return _driver(version, cuda_version, gpus, len(handles))
+    gpus: list[Gpu] = []
+    for index, uuid in enumerate(uuids):
+        try:
+            gpus.append(_gpu(pynvml, index, uuid))
+        except pynvml.NVMLError:
+            if not uuid.startswith("MIG-"):
+                raise
+            break  # a slice that does not exist ends CUDA's list
+    return _driver(version, cuda_version, tuple(gpus), len(handles))
 
 
 def _gpu(pynvml: Any, index: int, uuid: str) -> Gpu:

@@ -97,6 +97,12 @@ def test_libraries_are_looked_at_without_a_driver_too(monkeypatch: pytest.Monkey
     assert (libraries.found, libraries.remedy) == ("missing: libcublas.so.13", "pip install nvidia-cublas")
 
 
+def test_libraries_that_the_gpu_misses_are_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer(monkeypatch, looked(WORKING, NO_CUDNN, NO_CUDNN))
+    (finding,) = check_gpu("cuda", gpu_build=True)
+    assert finding.found == "cuDNN is missing: libcudnn.so.9"
+
+
 def test_a_driver_that_hangs_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     answer(monkeypatch, "no answer within 30 s")
     (finding,) = check_gpu("cuda", gpu_build=True)

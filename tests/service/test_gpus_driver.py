@@ -55,6 +55,8 @@ class Nvml(SimpleNamespace):
         return UUIDS[index]
 
     def nvmlDeviceGetHandleByUUID(self, uuid: str) -> str:  # noqa: N802
+        if uuid.startswith("MIG-no"):
+            raise self.NVMLError("Not Found")
         return uuid
 
     def nvmlDeviceGetUUID(self, handle: str) -> str:  # noqa: N802
@@ -152,6 +154,12 @@ def test_only_the_gpus_that_cuda_shows_count_and_in_its_order(
     nvml()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,0")
     assert [(gpu.index, gpu.name) for gpu in visible().gpus] == [(0, "NVIDIA cc33"), (1, "NVIDIA aa11")]
+
+
+def test_a_slice_that_does_not_exist_ends_the_list(nvml: Callable[..., Nvml], monkeypatch: pytest.MonkeyPatch) -> None:
+    nvml()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,MIG-none,0")
+    assert [gpu.name for gpu in visible().gpus] == ["NVIDIA ab22"]
 
 
 @pytest.mark.parametrize(
