@@ -29,6 +29,13 @@ def models(as_json: options.AsJson = False) -> None:
         for description in found:
             weights = f"{description.summary} (weights: {description.weights_licence})"
             console.print(f"[bold]{description.name}[/]  {escape(weights)}", soft_wrap=True)
+            console.print(escape(_precisions(description)), soft_wrap=True)
+
+
+def _precisions(model: ModelDescription) -> str:
+    """What ``--precision`` takes, with the most that a probability differs."""
+    offered = (f"{name} (within {tolerance:g})" for name, tolerance in model.precisions.items())
+    return f"  precisions: {', '.join(offered)}"
 
 
 def _table(models: list[ModelDescription]) -> Table:
