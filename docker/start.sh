@@ -33,8 +33,7 @@ new_key() {
 # The key of Prometheus, which cannot be told one: in a file that only its container mounts as well.
 new_scrape_key() {
     new_key prometheus admin
-    rm -f "$SCRAPE_KEY_FILE"
-    (umask 022 && printf %s "$key" >"$SCRAPE_KEY_FILE") ||
+    (umask 022 && rm -f "$SCRAPE_KEY_FILE" && printf %s "$key" >"$SCRAPE_KEY_FILE") ||
         refuse "$SCRAPE_KEY_FILE cannot be written by user $(id -u); it must lie in a volume that this user may write"
 }
 
