@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from emboundary.model import variants
 from emboundary.model.description import Validation
 from emboundary.model.repository import load_model
 from emboundary.service import console
@@ -113,6 +114,27 @@ def test_nothing_is_left_of_a_model_that_cannot_be_published(trained: Path, data
     with pytest.raises(OutputError, match="which is no file"):
         publish(run, tmp_path / "m", version="1", provenance=pictured, data=data, chosen=())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_precision_that_does_not_suit_is_left_out_and_said(
+    trained: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(variants, "HALF_TOLERANCE", 0.0)
+    said: list[str] = []
+    described = publish(
+        load_run(trained),
+        tmp_path / "m",
+        version="1",
+        provenance=PROVENANCE,
+        data=data,
+        chosen=(),
+        report=said.append,
+    )
+    assert set(described.variants) == {"int8"}
+    assert load_model(tmp_path / "m").description == described
+    (line,) = said
+    assert line.startswith("not offered in float16: float16 does not suit this network: it changes probabilities by ")
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
 
 
 def test_text_and_pictures_stand_on_the_card(trained: Path, data: Path, tmp_path: Path) -> None:
