@@ -111,6 +111,7 @@ def warm_up(state: ServiceState) -> None:
         engine = state.models.default.engine()
         state.scheduler.start(threads=engine.lanes)
         if state.jobs is not None:
+            engine.largest_tile()  # on a GPU it is tried out: now, and not while requests wait
             state.jobs.start()
         state.ready = True
 
