@@ -40,8 +40,10 @@ def _nearer(profile: Profile, layer: LayerTime, limits: Limits) -> str:
     if not layer.seconds:
         return "of which nothing more is known"
     matrix = limits.matrix.get(profile.precision)
-    arithmetic = layer.operations / layer.seconds / matrix if matrix else 0.0
     memory = layer.bytes / layer.seconds / limits.memory
+    if layer.operations is None:
+        return f"with {memory:.0%} of the bandwidth; how many operations it does the runtime does not tell"
+    arithmetic = layer.operations / layer.seconds / matrix if matrix else 0.0
     if arithmetic >= memory:
         return f"nearer to arithmetic than to memory: {arithmetic:.0%} of the matrix rate"
     return f"nearer to memory than to arithmetic: {memory:.0%} of the bandwidth"

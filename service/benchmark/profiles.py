@@ -40,7 +40,8 @@ class LayerTime(_Record):
 
     Attributes:
         share: of the time of all layers.
-        operations: multiplications and additions of a convolution; 0 for others.
+        operations: multiplications and additions of a convolution; 0 for other layers; None where the runtime keeps
+            the shape of the weights to itself.
         bytes: of maps and weights that it reads, and of maps that it writes.
         output: shape of what it writes.
     """
@@ -49,7 +50,7 @@ class LayerTime(_Record):
     operator: str
     seconds: float
     share: float
-    operations: float
+    operations: float | None
     bytes: float
     output: tuple[int, ...]
 
@@ -64,7 +65,6 @@ class Profile(_Record):
         seconds: of all layers.
         run_seconds: of the whole run; what layers do not account for passes between them.
         layer_bytes: read and written by all layers together.
-        weight_bytes: of all layers' weights; they are among ``layer_bytes``.
         operators: the longest first.
         layers: the longest first.
     """
@@ -76,7 +76,6 @@ class Profile(_Record):
     seconds: float
     run_seconds: float
     layer_bytes: float
-    weight_bytes: float
     operators: tuple[OperatorTime, ...]
     layers: tuple[LayerTime, ...]
 
@@ -147,7 +146,6 @@ def read_profile(
         seconds=sum(layer.seconds for layer in told),
         run_seconds=last["dur"] * _MICROSECOND,
         layer_bytes=sum(layer.bytes for layer in told),
-        weight_bytes=sum(float(node["args"].get("parameter_size", 0)) for node in nodes),
         operators=_operators(told, total),
         layers=tuple(sorted(told, key=lambda layer: -layer.seconds)[:layers]),
     )
@@ -187,14 +185,14 @@ def _seconds_of_kernels(events: Iterable[dict[str, Any]]) -> dict[str, float]:
     return dict(seconds)
 
 
-def _operations(args: dict[str, Any], outputs: Sequence[tuple[int, ...]]) -> float:
+def _operations(args: dict[str, Any], outputs: Sequence[tuple[int, ...]]) -> float | None:
     """2 x products of a convolution: each output pixel, or input pixel of a transposed one, meets the whole kernel."""
     if args["op_name"] not in _CONVOLUTIONS or not outputs:
         return 0.0
     inputs = [tuple(*entry.values()) for entry in args["input_type_shape"]]
     weights = next((shape for shape in inputs[1:] if len(shape) == 4), None)
     if weights is None:
-        return 0.0
+        return None  # they were packed for the processor when the session was opened
     moved = inputs[0] if args["op_name"] == "ConvTranspose" else outputs[0]
     # In either layout a value meets all extents of the weights but their first.
     return float(2 * math.prod(moved) * math.prod(weights) / weights[0])

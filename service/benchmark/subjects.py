@@ -14,6 +14,7 @@ from emboundary.service.benchmark.profiling import profile_model
 from emboundary.service.benchmark.records import Cost, Limits, Round, Row
 from emboundary.service.engine import Device, GpuOptions, OnnxEngine, find_model
 from emboundary.service.engine.place import Place
+from emboundary.service.engine.sessions import find_file
 
 Passes = Literal[1, 8]
 _FLOAT = 4
@@ -77,11 +78,12 @@ class Subject:
     @property
     def cost(self) -> Cost:
         """Of one pixel."""
-        described, n, (_, _, y, x) = self.entry.description, self.profile.shape[0], self.profile.shape
+        described, (n, _, y, x) = self.entry.description, self.profile.shape
         image_and_map = _FLOAT * (described.footprint.channels + len(described.outputs))
+        weights = find_file(self.entry, self.engine.precision).stat().st_size
         return Cost(
             operations=described.flops_per_pixel,
-            least_bytes=image_and_map + self.profile.weight_bytes / (n * y * x),
+            least_bytes=image_and_map + weights / (n * y * x),
             layer_bytes=self.profile.layer_bytes_per_pixel,
         )
 

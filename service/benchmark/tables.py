@@ -107,7 +107,7 @@ def _profile(profile: Profile, report: Report) -> Table:
         table.add_column(title, justify="right")
     matrix = limits.matrix.get(profile.precision)
     for layer in profile.layers:
-        per_second = layer.operations / layer.seconds if layer.seconds else 0.0
+        per_second = (layer.operations or 0.0) / layer.seconds if layer.seconds else 0.0
         moved = layer.bytes / layer.seconds if layer.seconds else 0.0
         table.add_row(
             f"{layer.operator} {layer.name}\n{' x '.join(map(str, layer.output))}",

@@ -212,6 +212,6 @@ def test_what_a_pixel_costs_is_image_map_and_its_part_of_the_weights(repository:
     subject = Subject.open("d4", "cpu", "float32", 30, repository=repository)
     assert padded_side(subject.engine, 30) == 32 + 2 * 8
     assert subject.profile.shape == (1, 1, 48, 48)
-    assert subject.cost.least_bytes == pytest.approx(4 + 4 + subject.profile.weight_bytes / 48**2)
+    assert subject.cost.least_bytes == pytest.approx(4 + 4 + subject.entry.path.stat().st_size / 48**2)
     assert subject.cost.layer_bytes is not None
     assert subject.cost.layer_bytes > subject.cost.least_bytes
