@@ -30,7 +30,8 @@ def check_memory(queue_bytes: int, root: Path = Path("/")) -> Finding:
     """
     table = _meminfo(root)
     total, available = table.get("MemTotal"), table.get("MemAvailable")
-    limit = min(_limits(root), default=None)
+    # Version 1 writes a number above any memory where there is no limit.
+    limit = min((n for n in _limits(root) if total is None or n < total), default=None)
     facts = {"total_bytes": total, "available_bytes": available, "limit_bytes": limit}
     if total is None:
         return Finding("memory", "note", "/proc/meminfo cannot be read", facts=facts)

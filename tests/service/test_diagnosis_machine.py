@@ -47,6 +47,8 @@ def test_the_first_version_of_control_groups_is_read_as_well(tmp_path: Path) -> 
     (root / "sys/fs/cgroup/memory/box").mkdir(parents=True)
     (root / "sys/fs/cgroup/memory/box/memory.limit_in_bytes").write_text(f"{3 * GIB}\n")
     assert check_memory(GIB, root).facts["limit_bytes"] == 3 * GIB
+    (root / "sys/fs/cgroup/memory/box/memory.limit_in_bytes").write_text(f"{2**63 - 4096}\n")
+    assert check_memory(GIB, root).facts["limit_bytes"] is None
 
 
 def test_requests_that_could_fill_the_memory_are_worth_a_note(tmp_path: Path) -> None:
