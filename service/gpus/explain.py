@@ -15,7 +15,8 @@ from emboundary.service.gpus.selection import VARIABLE
 
 REINSTALL = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'emboundary[gpu]'"
 
-# NVIDIA's release notes of CUDA 12.0 and 13.0: the oldest driver of each, and the oldest GPUs that are compiled for.
+# The oldest driver of each CUDA (NVIDIA, "CUDA Compatibility", minor version compatibility, table 1: branches 525 and
+# 580), and the oldest GPUs that its compiler makes code for.
 _OLDEST_DRIVER = {12: "525.60.13", 13: "580.65.06"}
 _OLDEST_CAPABILITY = {12: (5, 0), 13: (7, 5)}
 
