@@ -31,7 +31,8 @@ make gpu-figures
 
 makes the environments (with `onnxruntime-gpu`, CUDA and cuDNN from PyPI: only the driver must be there), measures, and
 writes the records, the pictures and this page anew.  The larger networks have not been trained; random weights are as
-fast.  For figures of one model of yours, with or without a GPU:
+fast.  Volumes and maps lie in the temporary folder: `TMPDIR` chooses the disk.  For figures of one model of yours, with
+or without a GPU:
 
 ```sh
 emboundary benchmark --model d4 --tta --profile
