@@ -14,7 +14,7 @@ SOURCES := $(shell find model service training -type f -not -name '*.pyc')
 # Only real problems of an installation are worth a line.
 PIP_INSTALL := bin/python -m pip install -qq --disable-pip-version-check
 
-.PHONY: help demo test image-test test-serving test-pythons serving-environment campaign clean cpu-figures gpu-figures
+.PHONY: help demo test image-test test-serving test-pythons serving-environment campaign clean precisions cpu-figures gpu-figures
 
 help:
 	@echo "make demo   map the bundled sample with the bundled models; results in demo/"
@@ -70,6 +70,11 @@ endif
 ifdef LABELS
 	$(TESTING)/bin/python $(BENCHMARKS)/quantised.py --data $(DATA) --labels $(LABELS)
 endif
+	$(TESTING)/bin/python $(BENCHMARKS)/tables.py
+
+# What precisions cost in accuracy; DATA is the folder that the training configurations' paths are relative to.
+precisions: $(TESTING)/installed
+	$(TESTING)/bin/python $(BENCHMARKS)/precisions.py --data $(DATA)
 	$(TESTING)/bin/python $(BENCHMARKS)/tables.py
 
 # Speed beside what the device can do; results in docs/gpu and docs/gpu.md.

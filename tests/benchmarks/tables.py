@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import cpu_tables
+import precision_tables
 import serving_tables
 from markdown_table import mb, million, seconds, shape, table, times
 
@@ -205,6 +206,7 @@ SECTIONS = {
     "contenders": ("Side by side with MONAI and nnU-Net", contenders),
     "codecs": ("Storing boundary maps", codecs),
     "quantised": ("Smaller files: float16 storage and int8", quantised),
+    "precisions": ("What precisions cost in accuracy", precision_tables.precisions),
     "cpu_engine": ("The engine on CPUs: against torch, and its choices", cpu_tables.engine),
     "training_speed": ("The training loop", training_speed),
     "serving": ("The service beside its session, LitServe and BentoML", serving_tables.serving),

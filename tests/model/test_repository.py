@@ -197,3 +197,15 @@ def test_a_changed_variant_is_refused(tmp_path: Path) -> None:
         ModelError, match=r"float16\.onnx has SHA-256 .*, its description says .*: copy the whole folder"
     ):
         load_model("d4", tmp_path).file("float16")
+
+
+@pytest.mark.parametrize("name", ["d4", "plain", "paper"])
+def test_the_bundled_models_are_whole_in_every_precision(name: str) -> None:
+    entry = load_model(name)
+    precisions: tuple[Precision, ...] = ("float32", "float16", "int8")
+    assert tuple(entry.description.precisions) == precisions
+    assert [entry.file(precision).name for precision in precisions] == ["model.onnx", "float16.onnx", "int8.onnx"]
+    assert entry.description.precisions["float16"] <= 5e-3
+    if entry.description.symmetry.group == "D4":
+        assert entry.description.variants["int8"].symmetry_error < 1e-5
+        assert entry.description.variants["float16"].symmetry_error <= 2 * entry.description.precisions["float16"]

@@ -88,6 +88,19 @@ def test_evaluate_gives_the_score_that_the_export_wrote(run: Run, trained: Path,
     assert averaged["mean"]["roc_auc"] == pytest.approx(row["roc_auc"], abs=1e-3), "d4 gains nothing by 8 passes"
 
 
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+def test_evaluate_scores_the_precision_that_it_is_asked_for(
+    run: Run, trained: Path, published: Path, data: Path, precision: str
+) -> None:
+    words = ("--data", data, "--sections", "4:6", "--config", trained.parent / "tiny.toml", "--precision", precision)
+    code, out, _ = run("evaluate", published, *words)
+    result = json.loads(out)
+    assert (code, result["precision"]) == (0, precision)
+    stated = load_model(published).description.validation[0]
+    assert result["mean"]["roc_auc"] != stated.roc_auc
+    assert result["mean"]["roc_auc"] == pytest.approx(stated.roc_auc, abs=0.02)
+
+
 def test_every_volume_with_validation_sections_is_scored(
     run: Run, trained: Path, published: Path, data: Path, tmp_path: Path
 ) -> None:
