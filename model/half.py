@@ -5,7 +5,8 @@ Images come and probabilities leave in float32.  In between, the trunk computes 
     y' = float16(sum float16(w) x' + float16(b)),   |y' - sum| <= 2^-11 |sum|   (for |sum| >= 2^-14)
 
 with products summed in float32, as ONNX Runtime has them summed on NVIDIA GPUs.  The head behind the last wide
-convolution stays float32: it costs little, and without it the violation of the symmetry is twice as large.
+convolution stays float32: it costs little and lessens the violation of the symmetry.  What more would bring is measured
+by ``tests/benchmarks/precisions.py``.
 
 **Symmetry.**  Rounding acts on each weight by itself, so that the filters of one orbit stay turned copies of one
 another: in exact arithmetic the network of rounded weights is as symmetric as the one before.  What is left comes from

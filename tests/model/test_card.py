@@ -90,3 +90,19 @@ def test_what_its_makers_add_stands_behind_the_figures() -> None:
 @pytest.mark.parametrize("word", ["Where it fails", "Pictures"])
 def test_what_they_do_not_say_has_no_heading(word: str) -> None:
     assert word not in render_card(describe(PLAIN), Making("{}"))
+
+
+def test_each_precision_has_its_file_its_tolerance_and_its_violation_of_the_symmetry() -> None:
+    half = {"file": "float16.onnx", "sha256": "1" * 64, "symmetry_error": 0.0008}
+    described = ModelDescription.model_validate(
+        describe(PLAIN).model_dump()
+        | {"precisions": {"float32": 1e-5, "float16": 0.004}, "variants": {"float16": half}}
+    )
+    card = render_card(described, Making("{}", fails="Dark sections."))
+    lines = card.splitlines()
+    assert "| Precisions | float32 (within 1e-05), float16 (within 0.004) |" in lines
+    assert f"| float32 | `model.onnx` | 1e-05 | 1e-07 | `{'0' * 64}` |" in lines
+    assert f"| float16 | `float16.onnx` | 0.004 | 0.0008 | `{'1' * 64}` |" in lines
+    headings = [line for line in lines if line.startswith("## ")]
+    assert headings == ["## Trained on", "## Measured", "## Precisions", "## Where it fails", "## Making it again"]
+    assert "## Precisions" not in render_card(describe(PLAIN))
