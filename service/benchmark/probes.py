@@ -16,7 +16,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from emboundary.model.description import Precision
 from emboundary.service.benchmark.records import Limits
-from emboundary.service.benchmark.sessions import bound, open_graph
+from emboundary.service.benchmark.sessions import bound
+from emboundary.service.engine.cuda import open_graph
 from emboundary.service.engine.place import Place
 from emboundary.service.errors import DeviceError, first_line
 

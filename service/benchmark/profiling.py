@@ -18,8 +18,9 @@ import numpy as np
 from emboundary.model.description import Precision
 from emboundary.model.repository import ModelEntry
 from emboundary.service.benchmark.profiles import Profile, profile
-from emboundary.service.benchmark.sessions import bound, open_graph
+from emboundary.service.benchmark.sessions import bound
 from emboundary.service.engine import find_model
+from emboundary.service.engine.cuda import open_graph
 from emboundary.service.engine.place import Place
 from emboundary.service.engine.sessions import find_file, session_options
 from emboundary.service.errors import DeviceError

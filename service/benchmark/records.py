@@ -88,7 +88,7 @@ class Cost(Record):
 
     Attributes:
         operations: multiplications and additions.
-        least_bytes: the image, the map, and its part of the model file: what must cross the memory whatever the runtime.
+        least_bytes: the image, the map, and its part of the model file: what crosses the memory whatever the runtime.
         layer_bytes: what all layers read and write, as the runtime carries them out; None: not measured.
     """
 

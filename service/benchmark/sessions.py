@@ -1,38 +1,15 @@
-"""Sessions of a benchmark's own, with the options of those that serve."""
+"""Runs of a session on tensors that stay on its device."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import DTypeLike, NDArray
 
-from emboundary.service.engine.gpu import CUDA
 from emboundary.service.engine.place import Place
-from emboundary.service.engine.sessions import CPU, session_options
-
-# As networks are served, but for recorded graphs, whose kernels a profile could not tell apart.
-_CUDA = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC", "arena_extend_strategy": "kSameAsRequested"}
-
-
-def open_graph(file: Path, place: Place, *, options: Any = None, channels_last: bool = False) -> Any:
-    """A session of any graph on a device, nothing of it anywhere else.
-
-    Args:
-        file: the graph.
-        place: the device.
-        options: None: those of every session.
-        channels_last: whether a GPU convolves in that layout.
-    """
-    options = session_options() if options is None else options
-    if place.device == "cpu":
-        return ort.InferenceSession(str(file), options, providers=CPU)
-    options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    chosen = {**_CUDA, "device_id": str(place.index), "prefer_nhwc": str(int(channels_last))}
-    return ort.InferenceSession(str(file), options, providers=[(CUDA, chosen)], enable_fallback=0)
 
 
 def bound(

@@ -1,7 +1,4 @@
-"""Networks on GPUs: opened there and nowhere else, and proved by a first run.
-
-What is never allowed: TF32, algorithms chosen by a race (whose winner could differ from run to run), nodes on the CPU.
-"""
+"""Networks on GPUs: opened there and nowhere else, and proved by a first run."""
 
 from __future__ import annotations
 
@@ -17,6 +14,7 @@ import platformdirs
 
 from emboundary.model.description import Precision
 from emboundary.model.repository import ModelEntry
+from emboundary.service.engine.cuda import CUDA, cuda_options, gpu_session_options, open_graph
 from emboundary.service.engine.lane import Lane
 from emboundary.service.engine.lanes import Lanes
 from emboundary.service.engine.place import Place
@@ -29,7 +27,6 @@ from emboundary.service.gpus.libraries import missing as why_missing
 from emboundary.service.gpus.missing import Missing
 from emboundary.service.gpus.runtime import preload
 
-CUDA = "CUDAExecutionProvider"
 TENSORRT = "TensorrtExecutionProvider"
 # What a second network on the same GPU, and the small graphs around each, need beside the arena of the first.
 _SPARED = 0.1
@@ -178,7 +175,7 @@ class _Opener:
 
     def _lane(self, index: int) -> Lane:
         try:
-            network = open_session(self.entry, self.file, self._providers(index), _options())
+            network = open_session(self.entry, self.file, self._providers(index), gpu_session_options())
         except ModelUnavailableError as error:
             open_session(self.entry, self.file, CPU, session_options())  # a damaged file fails here too
             missing = why_no_cuda(error.__cause__ or error)
@@ -192,15 +189,15 @@ class _Opener:
         )
 
     def _graph_opener(self, index: int) -> Callable[[Path], Any]:
-        providers = [(CUDA, _cuda_options(index, None) | {"enable_cuda_graph": "0"})]
-        return lambda file: ort.InferenceSession(str(file), _options(), providers=providers, enable_fallback=0)
+        return lambda file: open_graph(file, Place("cuda", index))
 
     def _providers(self, index: int) -> list[Any]:
-        cuda = _cuda_options(index, self._memory(index)) | {
-            "enable_cuda_graph": "1" if self.recording else "0",
-            # Tensor cores take channels last; in float32 there are none to be had, and the layout changes nothing.
-            "prefer_nhwc": "1" if self.precision == "float16" else "0",
-        }
+        cuda = cuda_options(
+            index,
+            memory_bytes=self._memory(index),
+            channels_last=self.precision == "float16",  # in float32 there are no tensor cores to be had
+            recording=self.recording,
+        )
         if not self.options.tensorrt:
             return [(CUDA, cuda)]
         cache = platformdirs.user_cache_path("emboundary") / "tensorrt" / str(self.entry.description.sha256)
@@ -224,19 +221,3 @@ class _Opener:
                 return None
             limit = int(free * (1 - _SPARED))
         return max(1, limit // self.options.lanes)
-
-
-def _options() -> Any:
-    options = session_options()
-    options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    return options
-
-
-def _cuda_options(index: int, memory: int | None) -> dict[str, str]:
-    options = {
-        "device_id": str(index),
-        "use_tf32": "0",
-        "cudnn_conv_algo_search": "HEURISTIC",
-        "arena_extend_strategy": "kSameAsRequested",
-    }
-    return options if memory is None else options | {"gpu_mem_limit": str(memory)}
