@@ -88,8 +88,8 @@ class ImageMap:
     def _part(
         self,
         voxels: NDArray[Any],
-        rows: slice = slice(None),  # noqa: B008  # never changed
-        columns: slice = slice(None),  # noqa: B008
+        rows: slice = slice(None),  # never changed
+        columns: slice = slice(None),
         dtype: Dtype = "float32",
     ) -> Part:
         return Part(voxels, self.intensity.mean, self.intensity.std, rows, columns, dtype)
