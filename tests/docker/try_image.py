@@ -104,7 +104,9 @@ def _check_what_is_in_it(root: Path) -> None:
     for place in ("usr/bin/gcc", "root/.cache", "etc/pip.conf", "state/keys.txt"):
         _must(not (root / place).exists(), f"/{place} is in the image")
     pins = "".join((ROOT / name).read_text() for name in ("constraints.txt", "docker/constraints.txt"))
-    run(["chroot", root, "/opt/emboundary/bin/python3", "-c", _PINS], input=pins)
+    python = ["chroot", root, "/opt/emboundary/bin/python3", "-c"]
+    run([*python, _PINS], input=pins)
+    run([*python, "import cv2, gcsfs, s3fs, tensorstore"])  # what the extras bring finds its libraries
 
 
 def _start(image: Image, root: Path, folder: Path, user: str, command: tuple[str, ...], port: int = 0) -> Container:
