@@ -41,7 +41,7 @@ def compose_calls() -> list[Call]:
 
 
 def megabytes(target: str) -> int:
-    """Size of an image as the page tells it, in millions of bytes."""
+    """Size of an image beside its base, as the page tells it, in millions of bytes."""
     found = re.search(rf"^\| `{target}` \| (\d+) \|", _TEXT, re.M)
     assert found is not None, f"docs/docker.md has lost the size of {target}"
     return int(found[1])
