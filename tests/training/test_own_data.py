@@ -78,10 +78,11 @@ def test_a_cremi_file_becomes_a_model_that_maps_it(
     assert command(*words, "--device", "cpu", "--threads", 1, "--citation", "me") == 0
     said = capsys.readouterr().err.splitlines()
     assert said[-1] == "model in mine/model: emboundary predict INPUT OUTPUT --model mine/model"
-    assert said[-2].startswith("sample_A sections 5:6: AUC ")
+    assert [line.partition(":")[0] for line in said[-4:-1]] == ["sample_A sections 5", "float16", "int8"]
+    assert said[-4].startswith("sample_A sections 5:6: AUC ")
     model = folder / "mine" / "model"
     assert {path.name for path in model.iterdir()} == {
-        "model.onnx", "description.json", "CARD.md", "weights.safetensors",
+        "model.onnx", "float16.onnx", "int8.onnx", "description.json", "CARD.md", "weights.safetensors",
     }  # fmt: skip
     described = load_model(model).description
     assert (described.name, described.trained_voxel_sizes_nm) == ("mine", ((40.0, 4.0, 4.0),))
