@@ -175,9 +175,9 @@ class _Opener:
 
     def _lane(self, index: int) -> Lane:
         try:
-            network = open_session(self.entry, self.file, self._providers(index), gpu_session_options())
+            network = open_session(self.entry, self.file, self._providers(index), gpu_session_options(), self.precision)
         except ModelUnavailableError as error:
-            open_session(self.entry, self.file, CPU, session_options())  # a damaged file fails here too
+            open_session(self.entry, self.file, CPU, session_options(), self.precision)  # a damaged file fails here too
             missing = why_no_cuda(error.__cause__ or error)
             raise NoGpuError(missing.what, missing.remedy) from error
         wanted = TENSORRT if self.options.tensorrt else CUDA

@@ -117,7 +117,7 @@ class OnnxEngine:
 
     @classmethod
     def _on_cpu(cls, entry: ModelEntry, precision: Precision, reason: str) -> OnnxEngine:
-        session = open_session(entry, find_file(entry, precision), CPU, session_options())
+        session = open_session(entry, find_file(entry, precision), CPU, session_options(), precision)
         if precision == "float16":
             reason = f"{reason}; CPUs compute float16 in float32 and gain nothing by it"
         return cls(

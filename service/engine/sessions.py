@@ -8,7 +8,7 @@ from typing import Any
 import onnxruntime as ort
 from pydantic import ValidationError
 
-from emboundary.model.description import METADATA_KEY, ModelDescription, Precision, TensorDescription
+from emboundary.model.description import METADATA_KEY, PRECISION_KEY, ModelDescription, Precision, TensorDescription
 from emboundary.model.repository import DEFAULT_MODEL, ZOO, ModelEntry, ModelError, load_model
 from emboundary.service.cores import usable_cores
 from emboundary.service.errors import ModelUnavailableError, first_line
@@ -58,7 +58,9 @@ def session_options() -> Any:
     return options
 
 
-def open_session(entry: ModelEntry, file: Path, providers: Providers, options: Any) -> Any:
+def open_session(
+    entry: ModelEntry, file: Path, providers: Providers, options: Any, precision: Precision = "float32"
+) -> Any:
     """A session of a model's file, compared with the model's description.
 
     Raises:
@@ -70,30 +72,37 @@ def open_session(entry: ModelEntry, file: Path, providers: Providers, options: A
     except Exception as error:  # the runtime's exceptions share no narrower base
         reason = first_line(error)
         raise ModelUnavailableError(f"{file} is not a model that ONNX Runtime can load: {reason}") from error
-    _check_file(session, file, entry.description)
+    _check_file(session, file, entry.description, precision)
     return session
 
 
-def _check_file(session: Any, file: Path, described: ModelDescription) -> None:
-    """Compare the file with its description: the copy of that inside the file, and the tensors."""
-    embedded = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+def _check_file(session: Any, file: Path, described: ModelDescription, precision: Precision) -> None:
+    """Compare the file with its description: the copy of that inside the file, its precision, and the tensors."""
+    metadata = session.get_modelmeta().custom_metadata_map
+    embedded = metadata.get(METADATA_KEY)
     try:
         inside = None if embedded is None else ModelDescription.model_validate_json(embedded)
     except ValidationError:
         inside = None
-    if inside != described.model_copy(update={"sha256": None, "variants": {}}):
+    if inside != described.embedded():
         raise ModelUnavailableError(
             f"{file} does not carry the description that stands beside it; export the model again, or copy all its "
             "files from the same export"
+        )
+    found = metadata.get(PRECISION_KEY, "float32")
+    if found != precision:
+        raise ModelUnavailableError(
+            f"{file} computes in {found}, and the description beside it says {precision}; export the model again, or "
+            "copy all its files from the same export"
         )
     for kind, tensors, described_tensor, channels in (
         ("input", session.get_inputs(), described.input, described.footprint.channels),
         ("output", session.get_outputs(), described.output, len(described.outputs)),
     ):
         if [_signature(t) for t in tensors] != [_expected(described_tensor, channels)]:
-            found = "; ".join(f"{t.name} {t.type} {t.shape}" for t in tensors)
+            there = "; ".join(f"{t.name} {t.type} {t.shape}" for t in tensors)
             raise ModelUnavailableError(
-                f"{file} has {kind} {found}, its description says {described_tensor.name} tensor(float) "
+                f"{file} has {kind} {there}, its description says {described_tensor.name} tensor(float) "
                 f"({', '.join(described_tensor.axes)}) with c = {channels}: export the model again"
             )
     if described.stride[0] != 1 or described.input.axes != ("n", "c", "y", "x"):

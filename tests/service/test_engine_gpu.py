@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
+from onnx import helper
 
+from emboundary.model.description import METADATA_KEY, PRECISION_KEY
 from emboundary.model.repository import ModelEntry, load_model
 from emboundary.service.engine import GpuOptions, OnnxEngine, Part, gpu
 from emboundary.service.engine.place import Memory, Place
@@ -190,25 +193,22 @@ def test_eight_bits_run_on_a_cpu_alone(repository: Path, tmp_path: Path, fake: A
         OnnxEngine.open(entry, "cuda", "int8")
 
 
-def with_variant(repository: Path, folder: Path, precision: Any) -> ModelEntry:
+def with_variant(repository: Path, folder: Path, precision: Any, marked_as: str | None = None) -> ModelEntry:
     """A copy of the tiny model with a file for another precision, which holds the same graph."""
     copy = Path(shutil.copytree(repository / "d4" / "1", folder / "variant"))
-    import onnx
-    from onnx import helper
-
-    from emboundary.model.description import METADATA_KEY
-
     model = onnx.load(copy / "model.onnx")
     card = json.loads((copy / "description.json").read_text())
     card["precisions"] |= {precision: 0.001}
     embedded = json.dumps(card | {"sha256": None, "variants": {}})
-    del model.metadata_props[:]
-    helper.set_model_props(model, {METADATA_KEY: embedded})
-    for name in ("model", precision):
-        (copy / f"{name}.onnx").write_bytes(model.SerializeToString())
-    digest = hashlib.sha256((copy / "model.onnx").read_bytes()).hexdigest()
-    variant = {"file": f"{precision}.onnx", "sha256": digest, "symmetry_error": 0.0}
-    card |= {"sha256": digest, "variants": {precision: variant}}
+    digests = []
+    for name, marked in (("model", {}), (marked_as or precision, {PRECISION_KEY: marked_as or precision})):
+        del model.metadata_props[:]
+        helper.set_model_props(model, {METADATA_KEY: embedded, **marked})
+        file = copy / f"{name if name == 'model' else precision}.onnx"
+        file.write_bytes(model.SerializeToString())
+        digests.append(hashlib.sha256(file.read_bytes()).hexdigest())
+    variant = {"file": f"{precision}.onnx", "sha256": digests[1], "symmetry_error": 0.0}
+    card |= {"sha256": digests[0], "variants": {precision: variant}}
     (copy / "description.json").write_text(json.dumps(card))
     return load_model(copy)
 
@@ -348,3 +348,10 @@ def test_no_tile_that_fits_is_an_error(entry: ModelEntry, fake: Any, monkeypatch
 
 def test_a_cpu_has_no_largest_tile(entry: ModelEntry) -> None:
     assert OnnxEngine.open(entry, "cpu").largest_tile() is None
+
+
+def test_a_file_of_another_precision_is_refused(repository: Path, fake: Any, tmp_path: Path) -> None:
+    fake()
+    entry = with_variant(repository, tmp_path, "float16", marked_as="int8")
+    with pytest.raises(ModelUnavailableError, match=r"float16\.onnx computes in int8, and the description .* float16"):
+        OnnxEngine.open(entry, "cpu", "float16")
