@@ -103,7 +103,7 @@ class OnnxEngine:
         except NoGpuError as error:
             if device == "cuda":
                 raise
-            return cls._on_cpu(entry, precision, f"CPU: {error.reason}; {error.remedy}")
+            return cls._on_cpu(entry, precision, f"CPU: {error.reason} (`emboundary doctor` says more)")
         reason = "; ".join(("GPU, as asked" if device == "cuda" else "GPU: a session on it works", *opened.notes))
         return cls(
             opened.lanes,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -66,8 +67,11 @@ class MapRequest:
         for name, value in (("fill", self.fill), ("fill-missing", self.fill_missing)):
             if value is not None and not 0 <= value <= 1:
                 raise UsageError(f"{name} is {value:g}; it is a probability and must be between 0 and 1")
-        place = Path(self.source.rpartition("::")[0] or self.source).resolve()
-        if "://" not in self.source and self.target.resolve() in (place, *place.parents):
+        # A loop of links leads nowhere, and is found where it is opened; Path.resolve would fail on it here.
+        place, target = (
+            Path(os.path.realpath(p)) for p in (self.source.rpartition("::")[0] or self.source, self.target)
+        )
+        if "://" not in self.source and target in (place, *place.parents):
             raise UsageError(f"OUTPUT {self.target} is INPUT, or holds it; give another OUTPUT")
 
 
