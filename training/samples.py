@@ -26,7 +26,7 @@ Images = NDArray[np.float32]
 
 _SECTIONS = 8
 # Ranges need many pixels, and measuring takes eight orientations of three networks.
-_CALIBRATION_SIDE, _PROBE_SIDE = 384, 192
+_CALIBRATION_SIDE, _PROBE_SIDE = 384, 256
 
 
 @dataclass(frozen=True)
