@@ -49,7 +49,7 @@ def test_the_middle_of_large_sections_is_taken(tmp_path: Path) -> None:
     write(tmp_path / "raw.tif", (2, 400, 240))
     samples = read_samples([Source(tmp_path / "raw.tif")], 0)
     assert [image.shape for image in samples.calibration] == [(1, 1, 384, 240)]
-    assert [image.shape for image in samples.probes] == [(1, 1, 192, 192)]
+    assert [image.shape for image in samples.probes] == [(1, 1, 256, 240)]
 
 
 def test_a_single_section_serves_for_both(tmp_path: Path) -> None:
@@ -88,5 +88,5 @@ def test_a_configuration_s_training_sections_are_the_sources(make_config, tmp_pa
 def test_without_data_there_are_probes_and_nothing_to_calibrate_on() -> None:
     samples = made_up_samples(2)
     assert samples.calibration == ()
-    assert [image.shape for image in samples.probes] == [(1, 5, 192, 192)]
+    assert [image.shape for image in samples.probes] == [(1, 5, 256, 256)]
     assert abs(float(samples.probes[0].mean())) < 1e-3
