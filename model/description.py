@@ -123,7 +123,8 @@ class ModelDescription(_Strict):
             sections z - c to z + c in this order; sections outside the volume are reflected as rows and columns are.
         border: what stands outside the volume: ``reflect`` (at the outermost voxel centres).
         outputs: the named output channels, in order.
-        precisions: for each precision on offer, the largest difference in probability from float32 in torch.
+        precisions: for each precision on offer, by how much a probability may differ from float32 in torch: what the
+            export measured, rounded up; for other precisions than float32, twice that.
         variants: the file of each precision on offer but float32, which is ``model.onnx``.  Empty in the copies inside
             the files: no file can hold its own hash.
         storage: how the file holds its filter banks; float16 ones are cast once, on loading, and change no arithmetic.

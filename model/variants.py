@@ -37,6 +37,10 @@ class VariantError(ValueError):
     """A precision that a model cannot be given, or a folder that cannot take one."""
 
 
+# Samples hold far fewer pixels than the volumes to come, and the largest difference of more pixels is larger.
+_MARGIN = 2.0
+
+
 @dataclass(frozen=True)
 class Samples:
     """Normalised images (n, c, y, x) like those that the network was trained on, sides multiples of the stride.
@@ -124,7 +128,7 @@ def _half(graph: onnx.ModelProto, reference: Reference) -> _Measured:
             f"float16 does not suit this network: it changes probabilities by {difference:.2g}, and at most "
             f"{HALF_TOLERANCE:g} may be published: offer the model without"
         )
-    return _Measured(half, one_digit_above(difference), max(imitated.symmetry_error, itself.symmetry_error))
+    return _Measured(half, one_digit_above(_MARGIN * difference), max(imitated.symmetry_error, itself.symmetry_error))
 
 
 def _integers(
@@ -137,7 +141,7 @@ def _integers(
             f"int8 violates the symmetry of this network by {parity.symmetry_error:.2g} in probability; at most "
             f"{TOLERANCE:g} may be published: give images that are like those it was trained on"
         )
-    return _Measured(model, one_digit_above(parity.torch_difference), parity.symmetry_error)
+    return _Measured(model, one_digit_above(_MARGIN * parity.torch_difference), parity.symmetry_error)
 
 
 def _check(entry: ModelEntry, precisions: Sequence[Precision], samples: Samples, *, overwrite: bool) -> None:

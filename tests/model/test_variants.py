@@ -104,18 +104,18 @@ def test_only_what_belongs_to_the_variants_has_changed(converted: Path, exported
 
 
 def test_tolerance_and_symmetry_are_those_that_are_measured(converted: Path) -> None:
-    """On the probes, in all orientations; float16 both as GPUs round and as the file runs here."""
+    """Twice what the probes show, in all orientations; float16 both as GPUs round and as the file runs here."""
     described = load_model(converted).description
     reference = Reference(load_segmenter(converted / "weights.safetensors").eval(), SAMPLES.probes)
     half = onnx.load(converted / "float16.onnx")
     found = [reference.compare(m.SerializeToString()) for m in (half, imitate(half))]
     largest = max(p.torch_difference for p in found)
-    assert 1e-5 < largest <= described.precisions["float16"] < 2 * largest < 2e-2
+    assert 1e-5 < 2 * largest <= described.precisions["float16"] < 4 * largest < 4e-2
     violation = described.variants["float16"].symmetry_error
     assert violation == max(p.symmetry_error for p in found)
     assert violation <= 2 * described.precisions["float16"]
     integers = reference.compare((converted / "int8.onnx").read_bytes())
-    assert integers.torch_difference <= described.precisions["int8"] < 2 * integers.torch_difference
+    assert 2 * integers.torch_difference <= described.precisions["int8"] < 4 * integers.torch_difference
     assert described.variants["int8"].symmetry_error == integers.symmetry_error < 1e-5
 
 
