@@ -101,8 +101,8 @@ def _variants(d: ModelDescription) -> str:
     ]
     meaning = (
         "Both are differences in probability: from float32 in torch, for float16 and int8 twice the largest that was "
-        "measured; and the largest between the maps of a section and of its rotations and flips.  The figures above are "
-        "those of float32."
+        "measured; and the largest between the maps of a section and of its rotations and flips.  The figures above "
+        "are those of float32."
     )
     return "\n".join([*table, "", meaning])
 
