@@ -205,7 +205,7 @@ def test_the_bundled_models_are_whole_in_every_precision(name: str) -> None:
     precisions: tuple[Precision, ...] = ("float32", "float16", "int8")
     assert tuple(entry.description.precisions) == precisions
     assert [entry.file(precision).name for precision in precisions] == ["model.onnx", "float16.onnx", "int8.onnx"]
-    assert entry.description.precisions["float16"] <= 5e-3
+    assert entry.description.precisions["float16"] <= 2 * 5e-3  # twice what was measured
     if entry.description.symmetry.group == "D4":
         assert entry.description.variants["int8"].symmetry_error < 1e-5
         assert entry.description.variants["float16"].symmetry_error <= 2 * entry.description.precisions["float16"]
