@@ -98,7 +98,7 @@ def create_state(settings: Settings) -> ServiceState:
 
 
 def warm_up(state: ServiceState) -> None:
-    """Open the default model, run every shape it will see, go on with jobs, and let requests in.
+    """Open the default model, run the shapes it will mostly see, go on with jobs, and let requests in.
 
     A second call does nothing.
 

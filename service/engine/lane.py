@@ -21,12 +21,12 @@ from typing import Any
 
 import numpy as np
 import onnxruntime as ort
-from numpy.typing import NDArray
 
 from emboundary.model.description import ModelDescription
 from emboundary.service.engine.pinned import Staging
 from emboundary.service.engine.place import Memory, Place
-from emboundary.service.engine.protocol import Answer, Images, Part
+from emboundary.service.engine.protocol import Answer, Part
+from emboundary.service.normalising import normalised
 
 _GRAPHS = Path(__file__).parent / "graphs"
 _VOXELS = frozenset(("uint8", "int8", "uint16", "int16", "float32"))
@@ -97,7 +97,7 @@ class Lane:
 
     def _prepare(self, part: Part, bound: _Bound, first: int) -> None:
         """Normalise a part into its place of the images."""
-        voxels = part.voxels if part.voxels.dtype.name in _VOXELS else _normalised(part)
+        voxels = part.voxels if part.voxels.dtype.name in _VOXELS else normalised(part.voxels, part.mean, part.std)
         mean, std = (part.mean, part.std) if voxels is part.voxels else (0.0, 1.0)
         _, channels, height, width = bound.image
         n, _, y, x = voxels.shape
@@ -170,12 +170,3 @@ class Lane:
             self._bound.clear()
             self._probabilities = None
             self._probabilities = self.place.reserve(probabilities)
-
-
-def _normalised(part: Part) -> Images:
-    """Images of voxels whose type the device's graphs do not take."""
-    centred = np.subtract(part.voxels, part.mean, dtype=np.float64)
-    images: NDArray[np.float32] = np.empty(centred.shape, np.float32)
-    with np.errstate(over="ignore"):  # infinite then, and found in the map
-        np.divide(centred, part.std, out=images, casting="same_kind")
-    return images

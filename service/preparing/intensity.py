@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from emboundary.model.geometry import Box, Readable
 from emboundary.service.errors import InputError, UsageError
+from emboundary.service.normalising import normalised
 from emboundary.service.preparing.fill import RULE, fill_mask, fill_value
 from emboundary.service.preparing.scanning import CELL, Scanner, cells, triple, whole
 from emboundary.service.preparing.tally import Summary, Tally
@@ -78,11 +79,7 @@ class Intensity:
         return self._computed(array)
 
     def _computed(self, array: NDArray[Any]) -> NDArray[np.float32]:
-        centred = np.subtract(array, self.mean, dtype=np.float64)
-        scaled = np.empty(centred.shape, dtype=np.float32)
-        with np.errstate(over="ignore"):  # infinite then, and found in the map
-            np.divide(centred, self.std, out=scaled, casting="same_kind")
-        return scaled
+        return normalised(array, self.mean, self.std)
 
 
 @lru_cache(maxsize=4)
