@@ -1,29 +1,18 @@
-"""Training configurations: one TOML file per model, strict at the edge, frozen inside.
+"""Configurations of segmenters: one TOML file per model, strict at the edge, frozen inside.
 
 An unknown key, a wrong type or a value out of range is refused with its name; nothing has a silent meaning.
 """
 
 from __future__ import annotations
 
-import json
-import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from emboundary.model.inception import STRIDE, SegmenterSpec
-from emboundary.service.errors import EmboundaryError
-
-
-class ConfigError(EmboundaryError):
-    """A configuration file that cannot be read or breaks a rule."""
-
-
-class Strict(BaseModel):
-    """Nothing unknown, nothing converted, nothing infinite."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+from emboundary.training.learning.recipe import LearningConfig
+from emboundary.training.strict import ConfigError, Fraction, NotNegative, PositiveInt, Strict, read_based, validated
 
 
 def _in_order(sections: tuple[int, int]) -> tuple[int, int]:
@@ -33,9 +22,6 @@ def _in_order(sections: tuple[int, int]) -> tuple[int, int]:
     return sections
 
 
-PositiveInt = Annotated[int, Field(ge=1)]
-NotNegative = Annotated[float, Field(ge=0)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
 Nanometres = Annotated[float, Field(gt=0)]
 Sections = Annotated[tuple[int, int], Field(strict=False), AfterValidator(_in_order)]
 
@@ -173,53 +159,21 @@ class LossConfig(Strict):
     deep: NotNegative = 0.0
 
 
-class OptimiserConfig(Strict):
-    """AdamW, linear warm-up, decay to zero, exponential moving average of the weights.
+class TrainConfig(LearningConfig):
+    """Everything that determines the training of a segmenter, besides the data itself.
 
     Attributes:
-        steps: optimiser steps.
-        learning_rate: its peak.
-        warmup: fraction of the steps in which it rises to the peak.
-        schedule: how it falls from there: half a ``cosine``, or a straight line (``linear``: one cycle).
-        weight_decay: decoupled weight decay.
-        clip: largest norm of the gradient.
-        ema_steps: time constant of the moving average, in steps; 0 for none.
-    """
-
-    steps: PositiveInt
-    learning_rate: Annotated[float, Field(gt=0)]
-    warmup: Fraction = 0.05
-    schedule: Literal["cosine", "linear"] = "cosine"
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    clip: Annotated[float, Field(gt=0)] = 1.0
-    ema_steps: Annotated[int, Field(ge=0)] = 100
-
-
-class TrainConfig(Strict):
-    """Everything that determines a training run, besides the data itself.
-
-    Attributes:
-        name: of the model that is exported, in letters, digits, ``.``, ``_`` and ``-``.
-        seed: of the first weights, the crops and their changes.
+        name: of the model that is exported.
         start: a bundled model's name, or the path of a model folder or a ``.safetensors`` file (of this package too:
             ``starts/d4.safetensors``), whose weights training begins with; None, in a file "none": random weights.
-        precision: ``float32``, or ``bfloat16`` for mixed precision (weights stay float32).
-        channels_last: keep feature maps with the channel fastest, as GPUs' tensor cores like them.
-        compile: let ``torch.compile`` fuse the layers; minutes at the start.
     """
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-    seed: Annotated[int, Field(ge=0)] = 0
     start: Annotated[str | None, AfterValidator(lambda start: None if start == "none" else start)] = None
-    precision: Literal["float32", "bfloat16"] = "float32"
-    channels_last: bool = False
-    compile: bool = False
     model: ModelConfig
     data: Annotated[tuple[DataConfig, ...], Field(strict=False, min_length=1)]
     sampling: SamplingConfig
     augment: AugmentConfig
     loss: Annotated[LossConfig, Field(default_factory=LossConfig)]
-    optimiser: OptimiserConfig
 
 
 def load_config(path: Path) -> TrainConfig:
@@ -229,54 +183,6 @@ def load_config(path: Path) -> TrainConfig:
         ConfigError: a missing file, text that does not parse, or a key that is unknown, missing or out of range.
     """
     return parse_table(read_based(path), origin=str(path))
-
-
-def read_based(path: Path) -> dict[str, Any]:
-    """Read a TOML file, or a JSON one by its suffix, on top of the one that its key ``base`` names, if it has one.
-
-    Tables are joined key by key; any other value takes the place of the base's.
-
-    Raises:
-        ConfigError: a missing file, text that does not parse, or a file that is its own base.
-    """
-    return _read_onto_base(path, ())
-
-
-def _read_onto_base(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
-    if path.resolve() in above:
-        raise ConfigError(f"config {path}: base leads back to the file itself; remove one of the two")
-    table = read_table(path)
-    base = table.pop("base", None)
-    if base is None:
-        return table
-    if not isinstance(base, str):
-        raise ConfigError(f"config {path}: base is {base!r}; it must be the path of a file, relative to this one")
-    return _joined(_read_onto_base(path.parent / base, (*above, path.resolve())), table)
-
-
-def _joined(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    joined = dict(under)
-    for key, value in over.items():
-        inner = joined.get(key)
-        joined[key] = _joined(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
-    return joined
-
-
-def read_table(path: Path) -> dict[str, Any]:
-    """Read a TOML file, or a JSON one by its suffix, as it is.
-
-    Raises:
-        ConfigError: a missing file, or text that does not parse.
-    """
-    is_json = path.suffix == ".json"
-    try:
-        text = path.read_text(encoding="utf-8")
-        table: dict[str, Any] = json.loads(text) if is_json else tomllib.loads(text)
-    except OSError as error:
-        raise ConfigError(f"config {path} cannot be read: {error.strerror}; give the path of a TOML file") from error
-    except ValueError as error:  # of either parser, or of the decoder of UTF-8
-        raise ConfigError(f"config {path} is not {'JSON' if is_json else 'TOML'}: {error}") from error
-    return table
 
 
 def parse_table(table: dict[str, Any], *, origin: str) -> TrainConfig:
@@ -291,28 +197,6 @@ def parse_table(table: dict[str, Any], *, origin: str) -> TrainConfig:
     except ValueError as error:
         raise ConfigError(f"config {origin}: model.{error}") from error
     return config
-
-
-Model = TypeVar("Model", bound=BaseModel)
-
-
-def validated(model: type[Model], table: dict[str, Any], *, origin: str) -> Model:
-    """Check a table against a pydantic model.
-
-    Raises:
-        ConfigError: names the first key that breaks a rule, and what it holds.
-    """
-    try:
-        return model.model_validate(table)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "missing":
-            raise ConfigError(f"{origin}: {where} is missing; it has no default") from error
-        if first["type"] == "extra_forbidden":
-            raise ConfigError(f"{origin}: {where} is not a key that is known here; remove it, or correct it") from error
-        rule = first["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"{origin}: {where} is {first['input']!r}: {rule}") from error
 
 
 def refuse_seen(config: TrainConfig, volume: DataConfig, sections: tuple[int, int], *, origin: str) -> None:

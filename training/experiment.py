@@ -21,18 +21,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from emboundary.training.config import (
-    ConfigError,
-    DataConfig,
-    Sections,
-    Strict,
-    TrainConfig,
-    parse_table,
-    read_based,
-    read_table,
-    refuse_seen,
-    validated,
-)
+from emboundary.training.config import DataConfig, Sections, TrainConfig, parse_table, refuse_seen
+from emboundary.training.strict import ConfigError, Strict, read_based, read_table, validated
 
 Value = bool | int | float | str | list[int]
 

@@ -23,8 +23,9 @@ from emboundary.service.errors import InputError, ModelUnavailableError, UsageEr
 from emboundary.service.volumes import Volume, open_volume
 from emboundary.service.volumes.hdf5_input import split_name
 from emboundary.service.volumes.storage import is_url
-from emboundary.training.config import ConfigError, ModelConfig, TrainConfig, parse_table, read_based
+from emboundary.training.config import ModelConfig, TrainConfig, parse_table
 from emboundary.training.crops.data import DataError
+from emboundary.training.strict import ConfigError, read_based
 
 CONFIGS = Path(__file__).parent / "configs"
 # Networks that can be trained from nothing by name; the small ones are what the bundled models are.

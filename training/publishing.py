@@ -21,7 +21,7 @@ from emboundary.service.volumes.hdf5_input import split_name
 from emboundary.training.comparing.records import Results, read_record
 from emboundary.training.comparing.statistics import AP, AUC, V_RAND, Entry, Summary
 from emboundary.training.comparing.statistics import score as score_of
-from emboundary.training.config import ConfigError, DataConfig, TrainConfig, refuse_seen
+from emboundary.training.config import DataConfig, TrainConfig, refuse_seen
 from emboundary.training.crops.data import LabelledVolume, load_volume
 from emboundary.training.learning.runs import Run
 from emboundary.training.metrics import BoundaryScores, boundary_scores, thinned
@@ -29,6 +29,7 @@ from emboundary.training.origins import learned_from, origin_of
 from emboundary.training.samples import read_samples, training_sources
 from emboundary.training.scoring.evaluate import segment
 from emboundary.training.scoring.segmentation import section_labels
+from emboundary.training.strict import ConfigError
 
 Range = tuple[int, int]
 HeldOut = tuple[DataConfig, Range]

@@ -27,19 +27,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from emboundary.training.config import (
-    ConfigError,
-    DataConfig,
-    PositiveInt,
-    Strict,
-    TrainConfig,
-    parse_table,
-    read_based,
-    read_table,
-    refuse_seen,
-    validated,
-)
+from emboundary.training.config import DataConfig, TrainConfig, parse_table, refuse_seen
 from emboundary.training.experiment import Value, varied
+from emboundary.training.strict import ConfigError, PositiveInt, Strict, read_based, read_table, validated
 
 Names = Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
 

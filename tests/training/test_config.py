@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from emboundary.training import config as config_module
-from emboundary.training.config import ConfigError, TrainConfig, load_config, parse_table, read_based, refuse_seen
+from emboundary.training.config import TrainConfig, load_config, parse_table, refuse_seen
+from emboundary.training.strict import ConfigError, read_based
 
 Table = dict[str, Any]
 

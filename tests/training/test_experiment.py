@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from emboundary.training import experiment
-from emboundary.training.config import ConfigError
 from emboundary.training.experiment import load_experiment
+from emboundary.training.strict import ConfigError
 
 HEAD = """
 question = "Which?"

@@ -20,12 +20,13 @@ from emboundary.service import console
 from emboundary.service.errors import InputError, OutputError
 from emboundary.training.cli import NAME, create_cli
 from emboundary.training.comparing.records import Results
-from emboundary.training.config import ConfigError, TrainConfig
+from emboundary.training.config import TrainConfig
 from emboundary.training.learning import arithmetic
 from emboundary.training.learning.arithmetic import slow_precision
 from emboundary.training.learning.runs import load_run
 from emboundary.training.origins import origin_of
 from emboundary.training.publishing import Provenance, held_out, portable, publish, read_results, with_figures
+from emboundary.training.strict import ConfigError
 
 MakeConfig = Callable[..., TrainConfig]
 

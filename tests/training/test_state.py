@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from emboundary.model.weights import load_segmenter
-from emboundary.training.config import ConfigError, TrainConfig
+from emboundary.training.config import TrainConfig
 from emboundary.training.crops.data import LabelledVolume
 from emboundary.training.learning.state import new_state
 from emboundary.training.learning.train import train
+from emboundary.training.strict import ConfigError
 
 MakeConfig = Callable[..., TrainConfig]
 

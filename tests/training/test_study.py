@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from emboundary.training import study as study_module
-from emboundary.training.config import ConfigError
+from emboundary.training.strict import ConfigError
 from emboundary.training.study import load_study
 
 SHIPPED = sorted((Path(study_module.__file__).parent / "studies").glob("*.toml"))

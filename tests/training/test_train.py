@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from emboundary.model.inception import Symmetry
-from emboundary.training.config import OptimiserConfig, TrainConfig, load_config
+from emboundary.training.config import TrainConfig, load_config
 from emboundary.training.crops.data import LabelledVolume
 from emboundary.training.learning import train as train_module
 from emboundary.training.learning.checkpoint import CheckpointError
+from emboundary.training.learning.recipe import OptimiserConfig, learning_rate
 from emboundary.training.learning.state import TrainState, new_state
-from emboundary.training.learning.train import CHECKPOINT, DivergenceError, StepReport, learning_rate, train
+from emboundary.training.learning.train import CHECKPOINT, DivergenceError, StepReport, train
 from emboundary.training.synthetic import membranes
 
 MakeConfig = Callable[..., TrainConfig]

@@ -11,9 +11,10 @@ import typer
 
 from emboundary.model.description import ModelDescription, Precision
 from emboundary.service.engine import OnnxEngine, find_model
-from emboundary.training.config import ConfigError, load_config
+from emboundary.training.config import load_config
 from emboundary.training.crops.data import load_volume
 from emboundary.training.publishing import HeldOut, held_out, map_scores
+from emboundary.training.strict import ConfigError
 
 _MEANS = ("roc_auc", "average_precision", "best_f1", "v_rand")
 

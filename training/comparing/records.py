@@ -19,7 +19,7 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from emboundary.service.errors import EmboundaryError
-from emboundary.training.config import Strict
+from emboundary.training.strict import Strict
 
 SCORES, TIMING, RESULTS = "scores.json", "timing.json", "results.json"
 

@@ -11,8 +11,9 @@ import torch
 from emboundary.model.inception import Segmenter
 from emboundary.model.repository import ModelError, load_model
 from emboundary.model.weights import WeightsError, load_segmenter
-from emboundary.training.config import ConfigError, TrainConfig
+from emboundary.training.config import TrainConfig
 from emboundary.training.learning.supervision import Supervised
+from emboundary.training.strict import ConfigError
 
 WEIGHTS = "weights.safetensors"
 _PACKAGE = Path(__file__).parents[1]

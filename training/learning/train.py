@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from emboundary.service.errors import EmboundaryError
-from emboundary.training.config import OptimiserConfig, TrainConfig
+from emboundary.training.config import TrainConfig
 from emboundary.training.crops.data import CropSampler, LabelledVolume
 from emboundary.training.crops.feeding import prefetched
 from emboundary.training.learning.checkpoint import load_checkpoint, save_checkpoint
 from emboundary.training.learning.losses import total_loss
+from emboundary.training.learning.recipe import OptimiserConfig
 from emboundary.training.learning.state import TrainState, new_state
 
 CHECKPOINT = "checkpoint.pt"

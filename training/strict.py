@@ -1,0 +1,100 @@
+"""Configuration files: read strictly, checked whole, refused with the name of the key.
+
+An unknown key, a wrong type or a value out of range is refused with its name; nothing has a silent meaning.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from emboundary.service.errors import EmboundaryError
+
+
+class ConfigError(EmboundaryError):
+    """A configuration file that cannot be read or breaks a rule."""
+
+
+class Strict(BaseModel):
+    """Nothing unknown, nothing converted, nothing infinite."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+PositiveInt = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+def read_based(path: Path) -> dict[str, Any]:
+    """Read a TOML file, or a JSON one by its suffix, on top of the one that its key ``base`` names, if it has one.
+
+    Tables are joined key by key; any other value takes the place of the base's.
+
+    Raises:
+        ConfigError: a missing file, text that does not parse, or a file that is its own base.
+    """
+    return _read_onto_base(path, ())
+
+
+def _read_onto_base(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+    if path.resolve() in above:
+        raise ConfigError(f"config {path}: base leads back to the file itself; remove one of the two")
+    table = read_table(path)
+    base = table.pop("base", None)
+    if base is None:
+        return table
+    if not isinstance(base, str):
+        raise ConfigError(f"config {path}: base is {base!r}; it must be the path of a file, relative to this one")
+    return _joined(_read_onto_base(path.parent / base, (*above, path.resolve())), table)
+
+
+def _joined(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    joined = dict(under)
+    for key, value in over.items():
+        inner = joined.get(key)
+        joined[key] = _joined(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+    return joined
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """Read a TOML file, or a JSON one by its suffix, as it is.
+
+    Raises:
+        ConfigError: a missing file, or text that does not parse.
+    """
+    is_json = path.suffix == ".json"
+    try:
+        text = path.read_text(encoding="utf-8")
+        table: dict[str, Any] = json.loads(text) if is_json else tomllib.loads(text)
+    except OSError as error:
+        raise ConfigError(f"config {path} cannot be read: {error.strerror}; give the path of a TOML file") from error
+    except ValueError as error:  # of either parser, or of the decoder of UTF-8
+        raise ConfigError(f"config {path} is not {'JSON' if is_json else 'TOML'}: {error}") from error
+    return table
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def validated(model: type[Model], table: dict[str, Any], *, origin: str) -> Model:
+    """Check a table against a pydantic model.
+
+    Raises:
+        ConfigError: names the first key that breaks a rule, and what it holds.
+    """
+    try:
+        return model.model_validate(table)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "missing":
+            raise ConfigError(f"{origin}: {where} is missing; it has no default") from error
+        if first["type"] == "extra_forbidden":
+            raise ConfigError(f"{origin}: {where} is not a key that is known here; remove it, or correct it") from error
+        rule = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"{origin}: {where} is {first['input']!r}: {rule}") from error
