@@ -23,7 +23,8 @@ from measuring import answer, ask, cores, in_turns, publish, ratios, spread
 
 from emboundary.training.config import load_config
 from emboundary.training.crops.data import LabelledVolume
-from emboundary.training.learning.train import StepReport, train
+from emboundary.training.learning.loop import StepReport
+from emboundary.training.learning.train import train
 from emboundary.training.synthetic import membranes
 
 CONFIGS = Path(__file__).parents[2] / "training" / "configs"

@@ -10,8 +10,10 @@ import torch
 
 from emboundary.service.errors import OutputError
 from emboundary.training.config import TrainConfig
+from emboundary.training.crops.data import LabelledVolume
 from emboundary.training.learning.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from emboundary.training.learning.state import TrainState, new_state
+from emboundary.training.learning.train import Segmentation
 
 CPU = torch.device("cpu")
 
@@ -22,8 +24,8 @@ def config(make_config: Callable[[], TrainConfig]) -> TrainConfig:
 
 
 @pytest.fixture
-def state(make_config: Callable[[], TrainConfig]) -> TrainState:
-    state = new_state(make_config(), CPU)
+def state(volume: LabelledVolume, make_config: Callable[[], TrainConfig]) -> TrainState:
+    state = new_state(Segmentation(make_config(), (volume,)), CPU)
     state.network(torch.ones(1, 1, 8, 8)).sum().backward()
     state.optimiser.step()
     state.step, state.losses = 1, [0.1 + 0.2]
@@ -31,8 +33,8 @@ def state(make_config: Callable[[], TrainConfig]) -> TrainState:
 
 
 @pytest.fixture
-def other(make_config: Callable[[dict[str, Any]], TrainConfig]) -> TrainState:
-    return new_state(make_config({"seed": 1}), CPU)
+def other(volume: LabelledVolume, make_config: Callable[[dict[str, Any]], TrainConfig]) -> TrainState:
+    return new_state(Segmentation(make_config({"seed": 1}), (volume,)), CPU)
 
 
 def test_a_state_is_restored_to_the_bit(
@@ -40,7 +42,7 @@ def test_a_state_is_restored_to_the_bit(
 ) -> None:
     save_checkpoint(tmp_path / "c.pt", state, config)
     load_checkpoint(tmp_path / "c.pt", other, config)
-    for name in ("supervised", "average"):
+    for name in ("learner", "average"):
         before, after = getattr(state, name).state_dict(), getattr(other, name).state_dict()
         assert before.keys() == after.keys()
         assert all(torch.equal(before[key], after[key]) for key in before)

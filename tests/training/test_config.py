@@ -98,7 +98,7 @@ def test_validation_sections_are_none_of_the_training_ones(table: Table, validat
     ("place", "value", "message"),
     [
         ("colour", "red", "colour is not a key that is known here; remove it, or correct it"),
-        ("optimiser.momentum", 0.9, "optimiser.momentum is not a key that is known here"),
+        ("optimiser.nesterov", True, "optimiser.nesterov is not a key that is known here"),
         ("optimiser.steps", 0, "optimiser.steps is 0: Input should be greater than or equal to 1"),
         ("optimiser.steps", "100", "optimiser.steps is '100': Input should be a valid integer"),
         ("optimiser.steps", 10.0, "optimiser.steps is 10.0: Input should be a valid integer"),

@@ -3,8 +3,8 @@ import io
 import pytest
 from rich.console import Console
 
+from emboundary.training.learning.loop import StepReport
 from emboundary.training.learning.progress import training_progress
-from emboundary.training.learning.train import StepReport
 
 
 def show(console: Console, steps: int) -> None:

@@ -15,8 +15,9 @@ from emboundary.service.errors import OutputError
 from emboundary.training.config import TrainConfig
 from emboundary.training.crops.data import DataError, load_volume
 from emboundary.training.learning import runs
+from emboundary.training.learning.loop import CHECKPOINT
 from emboundary.training.learning.runs import RunError, fit, load_run
-from emboundary.training.learning.train import CHECKPOINT, train
+from emboundary.training.learning.train import train
 
 MakeConfig = Callable[..., TrainConfig]
 

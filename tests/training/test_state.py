@@ -11,7 +11,7 @@ from emboundary.model.weights import load_segmenter
 from emboundary.training.config import TrainConfig
 from emboundary.training.crops.data import LabelledVolume
 from emboundary.training.learning.state import new_state
-from emboundary.training.learning.train import train
+from emboundary.training.learning.train import Segmentation, train
 from emboundary.training.strict import ConfigError
 
 MakeConfig = Callable[..., TrainConfig]
@@ -19,18 +19,20 @@ MakeConfig = Callable[..., TrainConfig]
 CPU = torch.device("cpu")
 
 
-def test_training_starts_from_the_weights_it_is_given(trained: Path, make_config: MakeConfig) -> None:
+def test_training_starts_from_the_weights_it_is_given(
+    volume: LabelledVolume, trained: Path, make_config: MakeConfig
+) -> None:
     weights = trained / "weights.safetensors"
-    state = new_state(make_config({"start": str(weights)}), CPU)
+    state = new_state(Segmentation(make_config({"start": str(weights)}), (volume,)), CPU)
     expected = load_segmenter(weights).state_dict()
     for net in (state.network, state.average):
         assert all(torch.equal(tensor, expected[name]) for name, tensor in net.state_dict().items())
-    fresh = new_state(make_config(), CPU).network.state_dict()
+    fresh = new_state(Segmentation(make_config(), (volume,)), CPU).network.state_dict()
     assert any(not torch.equal(tensor, expected[name]) for name, tensor in fresh.items())
 
 
-def test_a_model_folder_is_a_start_too(published: Path, make_config: MakeConfig) -> None:
-    state = new_state(make_config({"start": str(published)}), CPU)
+def test_a_model_folder_is_a_start_too(volume: LabelledVolume, published: Path, make_config: MakeConfig) -> None:
+    state = new_state(Segmentation(make_config({"start": str(published)}), (volume,)), CPU)
     expected = load_segmenter(published / "weights.safetensors").state_dict()
     assert all(torch.equal(tensor, expected[name]) for name, tensor in state.network.state_dict().items())
 
@@ -47,17 +49,21 @@ def test_a_start_does_not_change_what_else_the_seed_determines(
     ("start", "reason"),
     [("none-such", "model 'none-such' not found"), ("nowhere/weights.safetensors", "cannot be read")],
 )
-def test_a_start_that_cannot_be_read_is_refused(make_config: MakeConfig, start: str, reason: str) -> None:
+def test_a_start_that_cannot_be_read_is_refused(
+    volume: LabelledVolume, make_config: MakeConfig, start: str, reason: str
+) -> None:
     with pytest.raises(ConfigError) as refused:
-        new_state(make_config({"start": start}), CPU)
+        new_state(Segmentation(make_config({"start": start}), (volume,)), CPU)
     assert str(refused.value).startswith(f"start is {start!r}: ")
     assert reason in str(refused.value)
     assert "give a bundled model's name, or the path of a model folder" in str(refused.value)
 
 
-def test_a_start_of_another_network_is_refused(trained: Path, make_config: MakeConfig) -> None:
+def test_a_start_of_another_network_is_refused(volume: LabelledVolume, trained: Path, make_config: MakeConfig) -> None:
     with pytest.raises(ConfigError, match=r"it must be the one of \[model\], .*: take over its widths and symmetry"):
-        new_state(make_config({"start": str(trained / "weights.safetensors"), "model.a": 16}), CPU)
+        new_state(
+            Segmentation(make_config({"start": str(trained / "weights.safetensors"), "model.a": 16}), (volume,)), CPU
+        )
 
 
 def test_a_key_that_has_come_since_does_not_end_an_old_run(

@@ -47,7 +47,7 @@ def test_auxiliary_logits_learn_and_resume_with_the_network(
     straight = train(config, (volume,), tmp_path / "straight", device=torch.device("cpu"))
     train(config, (volume,), tmp_path / "resumed", device=torch.device("cpu"), stop_after=2)
     resumed = train(config, (volume,), tmp_path / "resumed", device=torch.device("cpu"))
-    weights = [s.supervised.state_dict() for s in (straight, resumed)]
+    weights = [s.learner.state_dict() for s in (straight, resumed)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     auxiliary = [name for name in weights[0] if name.startswith("auxiliary")]
     assert len(auxiliary) == 6, "weight and bias of three logits"

@@ -17,9 +17,10 @@ from emboundary.training.config import TrainConfig, load_config
 from emboundary.training.crops.data import LabelledVolume
 from emboundary.training.learning import train as train_module
 from emboundary.training.learning.checkpoint import CheckpointError
+from emboundary.training.learning.loop import CHECKPOINT, DivergenceError, StepReport
 from emboundary.training.learning.recipe import OptimiserConfig, learning_rate
 from emboundary.training.learning.state import TrainState, new_state
-from emboundary.training.learning.train import CHECKPOINT, DivergenceError, StepReport, train
+from emboundary.training.learning.train import Segmentation, train
 from emboundary.training.synthetic import membranes
 
 MakeConfig = Callable[..., TrainConfig]
@@ -234,8 +235,8 @@ def test_the_margin_and_the_weight_reach_the_loss(
     assert len(losses) == 3
 
 
-def test_a_fresh_average_is_a_copy_of_the_network(make_config: MakeConfig) -> None:
-    state = new_state(make_config(), CPU)
+def test_a_fresh_average_is_a_copy_of_the_network(volume: LabelledVolume, make_config: MakeConfig) -> None:
+    state = new_state(Segmentation(make_config(), (volume,)), CPU)
     pairs = zip(state.network.parameters(), state.average.parameters(), strict=True)
     assert all(torch.equal(a, b) and (a.data_ptr() != b.data_ptr() or not a.numel()) for a, b in pairs)
     assert state.network.training
@@ -247,7 +248,7 @@ def test_a_step_of_every_shipped_configuration(tmp_path: Path, path: Path) -> No
     side = config.sampling.crop
     raw, target = membranes((1, side, side), seed=0)
     volume = LabelledVolume("synthetic", (raw / 64 - 2).astype(np.float32), target > 0, 128.0, 64.0)
-    before = new_state(config, CPU).network.state_dict()
+    before = new_state(Segmentation(config, (volume,)), CPU).network.state_dict()
     state = train(config, (volume,), tmp_path, device=CPU, stop_after=1)
     assert math.isfinite(state.losses[0])
     after = state.network.state_dict()

@@ -23,7 +23,8 @@ from emboundary.service.run.inference import predict_array
 from emboundary.training.comparing.records import PROTOCOL, Passes, Timing, TimingRow, environment
 from emboundary.training.config import TrainConfig
 from emboundary.training.crops.data import LabelledVolume
-from emboundary.training.learning.train import StepReport, train
+from emboundary.training.learning.loop import StepReport
+from emboundary.training.learning.train import train
 from emboundary.training.scoring.evaluate import equivariance_error
 
 # The first step of a training is slower than the others, and is not counted.

@@ -7,10 +7,11 @@ from pathlib import Path
 import torch
 
 from emboundary.service.errors import EmboundaryError, first_line
-from emboundary.training.config import TrainConfig
+from emboundary.training.learning.recipe import LearningConfig
 from emboundary.training.learning.state import TrainState
 from emboundary.training.storing import storing
 
+# The learner stands under the name that checkpoints have always had for it.
 _PARTS = ("config", "supervised", "average", "optimiser", "step", "losses")
 
 
@@ -18,7 +19,7 @@ class CheckpointError(EmboundaryError):
     """A checkpoint that is damaged or belongs to another configuration."""
 
 
-def save_checkpoint(path: Path, state: TrainState, config: TrainConfig) -> None:
+def save_checkpoint(path: Path, state: TrainState, config: LearningConfig) -> None:
     """Write a checkpoint; an older one of that name is replaced only by a whole one.
 
     Raises:
@@ -29,17 +30,18 @@ def save_checkpoint(path: Path, state: TrainState, config: TrainConfig) -> None:
         torch.save(
             {
                 "config": config.model_dump_json(),
-                "supervised": state.supervised.state_dict(),
+                "supervised": state.learner.state_dict(),
                 "average": state.average.state_dict(),
                 "optimiser": state.optimiser.state_dict(),
                 "step": state.step,
                 "losses": state.losses,
+                "notes": state.notes,
             },
             file,
         )
 
 
-def load_checkpoint(path: Path, state: TrainState, config: TrainConfig) -> None:
+def load_checkpoint(path: Path, state: TrainState, config: LearningConfig) -> None:
     """Restore a state in place.
 
     Raises:
@@ -47,9 +49,9 @@ def load_checkpoint(path: Path, state: TrainState, config: TrainConfig) -> None:
     """
     try:
         stored = torch.load(path, weights_only=True, map_location="cpu")
-        written, supervised, average, optimiser, step, losses = (stored[part] for part in _PARTS)
+        written, learner, average, optimiser, step, losses = (stored[part] for part in _PARTS)
         # What the text says, not the text: a key that has come since, at its default, changes nothing.
-        same = TrainConfig.model_validate_json(written) == config
+        same = type(config).model_validate_json(written) == config
     except Exception as error:  # torch raises half a dozen unrelated types for a damaged file
         reason = first_line(error)
         raise CheckpointError(f"{path} cannot be read as a checkpoint: {reason}; delete it to start over") from error
@@ -57,7 +59,7 @@ def load_checkpoint(path: Path, state: TrainState, config: TrainConfig) -> None:
         raise CheckpointError(
             f"{path} was written under another configuration; give another output folder, or delete it to start over"
         )
-    state.supervised.load_state_dict(supervised)
+    state.learner.load_state_dict(learner)
     state.average.load_state_dict(average)
     state.optimiser.load_state_dict(optimiser)
-    state.step, state.losses = step, losses
+    state.step, state.losses, state.notes = step, losses, stored.get("notes", [])

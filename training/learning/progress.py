@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from emboundary.training.learning.train import StepReport
+from emboundary.training.learning.loop import StepReport
 
 _LINE_EVERY = 100
 

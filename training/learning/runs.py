@@ -26,7 +26,9 @@ from emboundary.service.errors import EmboundaryError
 from emboundary.training.config import TrainConfig, load_config
 from emboundary.training.crops.data import load_volume
 from emboundary.training.figures import loss_curve
-from emboundary.training.learning.train import StepReport, train
+from emboundary.training.learning.loop import StepReport
+from emboundary.training.learning.state import TrainState
+from emboundary.training.learning.train import train
 from emboundary.training.storing import store_text, storing
 
 CONFIG, LOSSES, LOSS_CURVE, WEIGHTS = "config.json", "loss.csv", "loss.png", "weights.safetensors"
@@ -80,8 +82,13 @@ def fit(
     with storing(folder / LOSS_CURVE) as partial:
         loss_curve(partial, state.losses, title=config.name)
     with storing(folder / WEIGHTS) as partial:
-        save_segmenter(state.average, partial)
+        save_segmenter(_segmenter(state), partial)
     return load_run(folder)
+
+
+def _segmenter(state: TrainState) -> Segmenter:
+    assert isinstance(state.average, Segmenter)
+    return state.average
 
 
 def load_run(folder: Path) -> Run:

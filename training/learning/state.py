@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
+from torch import nn
 
-from emboundary.model.inception import Segmenter
-from emboundary.model.repository import ModelError, load_model
-from emboundary.model.weights import WeightsError, load_segmenter
-from emboundary.training.config import TrainConfig
-from emboundary.training.learning.supervision import Supervised
-from emboundary.training.strict import ConfigError
-
-WEIGHTS = "weights.safetensors"
-_PACKAGE = Path(__file__).parents[1]
+from emboundary.training.learning.recipe import LearningConfig, OptimiserConfig
+from emboundary.training.learning.task import Learner, Task
 
 
 @dataclass
@@ -24,59 +18,37 @@ class TrainState:
     """The networks, the optimiser and how far they are; batches depend on (seed, step) alone.
 
     Attributes:
-        supervised: the network that learns, with its auxiliary logits.
+        learner: the network that learns, with what only its training needs.
         average: the exponential moving average of the network's weights, which is what a run is for.
         losses: of every step.
+        notes: what was measured on the way, in the order of the steps; kept with the state.
     """
 
-    supervised: Supervised
-    average: Segmenter
+    learner: Learner
+    average: nn.Module
     optimiser: torch.optim.Optimizer
     step: int
     losses: list[float]
+    notes: list[dict[str, Any]] = field(default_factory=list)
 
     @property
-    def network(self) -> Segmenter:
+    def network(self) -> nn.Module:
         """The network that learns."""
-        return self.supervised.network
+        return self.learner.network
 
 
-def new_state(config: TrainConfig, device: torch.device) -> TrainState:
-    """A network, its average and its optimiser; the seed, and the weights to start from, determine all.
-
-    Raises:
-        ConfigError: weights to start from that cannot be read, or are of another network than ``config.model``.
-    """
+def new_state(task: Task[LearningConfig], device: torch.device) -> TrainState:
+    """A network, its average and its optimiser; the task's seed determines all."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        network = Segmenter(config.model.spec())
-        supervised = Supervised(network, deep=config.loss.deep > 0)
-    if config.start is not None:
-        network.load_state_dict(_started(config.start, config).state_dict())
-    supervised = supervised.to(device).train()
-    average = copy.deepcopy(supervised.network).requires_grad_(False)
-    optimiser = torch.optim.AdamW(
-        supervised.parameters(), lr=config.optimiser.learning_rate, weight_decay=config.optimiser.weight_decay
-    )
-    return TrainState(supervised, average, optimiser, step=0, losses=[])
+        torch.manual_seed(task.config.seed)
+        learner = task.learner()
+    learner = learner.to(device).train()
+    average = copy.deepcopy(learner.network).requires_grad_(False)
+    return TrainState(learner, average, _optimiser(task.config.optimiser, learner), step=0, losses=[])
 
 
-def _started(start: str, config: TrainConfig) -> Segmenter:
-    path = Path(start)
-    try:
-        if path.suffix != ".safetensors":
-            path = load_model(start).path.with_name(WEIGHTS)
-        elif not path.exists() and (_PACKAGE / path).exists():
-            path = _PACKAGE / path
-        network = load_segmenter(path)
-    except (ModelError, WeightsError, OSError) as error:
-        raise ConfigError(
-            f"start is {start!r}: {error}; give a bundled model's name, or the path of a model folder or of a "
-            ".safetensors file that training wrote"
-        ) from error
-    if network.spec != config.model.spec():
-        raise ConfigError(
-            f"start is {start!r}, whose network is {network.spec}; it must be the one of [model], "
-            f"{config.model.spec()}: take over its widths and symmetry, or leave start out"
-        )
-    return network
+def _optimiser(config: OptimiserConfig, learner: Learner) -> torch.optim.Optimizer:
+    rate, decay = config.learning_rate, config.weight_decay
+    if config.algorithm == "sgd":
+        return torch.optim.SGD(learner.parameters(), lr=rate, momentum=config.momentum, weight_decay=decay)
+    return torch.optim.AdamW(learner.parameters(), lr=rate, weight_decay=decay)

@@ -10,13 +10,16 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from emboundary.model.inception import InvariantLogit, Segmenter
+from emboundary.training.learning.task import Learner
 
 
-class Supervised(nn.Module):
+class Supervised(Learner):
     """A segmenter with auxiliary logits.
 
     Shapes: (N, C, H, W) -> the logit, then those of Inception A, B and C if ``deep``; each (N, 1, H, W).
     """
+
+    network: Segmenter
 
     def __init__(self, network: Segmenter, *, deep: bool) -> None:
         super().__init__()
