@@ -15,9 +15,9 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from emboundary.model.blocks import InvariantLogit, Unit
 from emboundary.model.conv import KernelOrbitConv2d
-from emboundary.model.group_conv import CosetMeanConv2d, GroupBatchNorm2d, GroupConv2d, GroupDeconv2d
-from emboundary.model.inception import InvariantLogit, Unit
+from emboundary.model.group_conv import CosetMeanConv2d, GroupConv2d, GroupDeconv2d, OrbitBatchNorm2d
 
 PlainConv = nn.Conv2d | nn.ConvTranspose2d
 
@@ -44,10 +44,10 @@ def expand_and_fold(net: nn.Module) -> nn.Module:
 
 
 def _fold(conv: nn.Module, norm: nn.Module) -> PlainConv:
-    if not isinstance(conv, GroupConv2d | GroupDeconv2d | KernelOrbitConv2d) or not isinstance(norm, GroupBatchNorm2d):
+    if not isinstance(conv, GroupConv2d | GroupDeconv2d | KernelOrbitConv2d) or not isinstance(norm, OrbitBatchNorm2d):
         raise TypeError(
             f"a unit of {type(conv).__name__} and {type(norm).__name__} cannot be folded; "
-            "give a group or kernel-orbit convolution with a GroupBatchNorm2d"
+            "give a group or kernel-orbit convolution with an OrbitBatchNorm2d"
         )
     bare = conv.double().plain()
     with torch.no_grad():

@@ -187,27 +187,38 @@ class GroupDeconv2d(nn.Module):
         return conv
 
 
-class GroupBatchNorm2d(nn.BatchNorm2d):
+class OrbitBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm with one mean, variance, scale and shift per orbit of ``order`` channels side by side.
+
+    Shapes: (N, fields * order, H, W) unchanged.
+    """
+
+    def __init__(self, order: int, fields: int) -> None:
+        super().__init__(fields)
+        self.order = order
+
+    def forward(self, x: Tensor) -> Tensor:
+        # An orbit's channels lie side by side, so that a whole field is one plane of order * H rows.
+        n, _, h, w = x.shape
+        return super().forward(x.reshape(n, self.num_features, self.order * h, w)).reshape(x.shape)
+
+    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
+        """Inference form ``scale * x + shift``, both of shape (fields * order,)."""
+        assert self.running_mean is not None and self.running_var is not None
+        scale = self.weight / torch.sqrt(self.running_var + self.eps)
+        shift = self.bias - self.running_mean * scale
+        return scale.repeat_interleave(self.order), shift.repeat_interleave(self.order)
+
+
+class GroupBatchNorm2d(OrbitBatchNorm2d):
     """Batch norm with one mean, variance, scale and shift per regular field, shared by its orbit.
 
     Shapes: (N, fields * |G|, H, W) unchanged.  Source: Cohen and Welling 2016, end of section 6.1.
     """
 
     def __init__(self, group: Group, fields: int) -> None:
-        super().__init__(fields)
+        super().__init__(group.order, fields)
         self.group = group
-
-    def forward(self, x: Tensor) -> Tensor:
-        # An orbit's channels lie side by side, so that a whole field is one plane of |G| H rows.
-        n, _, h, w = x.shape
-        return super().forward(x.reshape(n, self.num_features, self.group.order * h, w)).reshape(x.shape)
-
-    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
-        """Inference form ``scale * x + shift``, both of shape (fields * |G|,)."""
-        assert self.running_mean is not None and self.running_var is not None
-        scale = self.weight / torch.sqrt(self.running_var + self.eps)
-        shift = self.bias - self.running_mean * scale
-        return scale.repeat_interleave(self.group.order), shift.repeat_interleave(self.group.order)
 
 
 class CosetMeanConv2d(nn.Module):

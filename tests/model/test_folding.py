@@ -5,10 +5,11 @@ import pytest
 import torch
 from torch import nn
 
+from emboundary.model.blocks import Unit
 from emboundary.model.folding import expand_and_fold
 from emboundary.model.group_conv import Fields, GroupBatchNorm2d, GroupConv2d
 from emboundary.model.groups import C4, D4
-from emboundary.model.inception import Segmenter, SegmenterSpec, Unit
+from emboundary.model.inception import Segmenter, SegmenterSpec
 
 MakeNetwork = Callable[[SegmenterSpec], Segmenter]
 NARROW = SegmenterSpec(stem=8, a=8, b=8, c=8, blocks=(1, 1, 1), decoder=8, head=16, mix=8)

@@ -5,9 +5,11 @@ from collections.abc import Callable
 from case import IMAGE, MIXED, REGULAR, Case
 from torch import Tensor, nn
 
+from emboundary.model.blocks import Inception, Layers, Reduction, Upsample
 from emboundary.model.group_conv import Fields
 from emboundary.model.groups import D4, Group
-from emboundary.model.inception import Inception, Maxout, Reduction, SegmenterSpec, Stem, Upsample
+from emboundary.model.spec import Maxout, SegmenterSpec
+from emboundary.model.stem import Stem
 
 
 class _StemOutput(nn.Module):
@@ -27,10 +29,12 @@ def _stem(maxout: Maxout, output: int) -> Callable[[Group], nn.Module]:
 
 
 CASES = [
-    Case("Inception", lambda g: Inception(g, MIXED, 2 * g.order), MIXED, Fields(regular=8)),
-    Case("Inception, shallow", lambda g: Inception(g, MIXED, 2 * g.order, deep=False), MIXED, Fields(regular=6)),
-    Case("Reduction on even sides", lambda g: Reduction(g, REGULAR, 2 * g.order), REGULAR, Fields(regular=4)),
-    Case("Upsample x4", lambda g: Upsample(g, MIXED, 2 * g.order, 4), MIXED, REGULAR),
+    Case("Inception", lambda g: Inception(Layers(g), MIXED, 2 * g.order), MIXED, Fields(regular=8)),
+    Case(
+        "Inception, shallow", lambda g: Inception(Layers(g), MIXED, 2 * g.order, deep=False), MIXED, Fields(regular=6)
+    ),
+    Case("Reduction on even sides", lambda g: Reduction(Layers(g), REGULAR, 2 * g.order), REGULAR, Fields(regular=4)),
+    Case("Upsample x4", lambda g: Upsample(Layers(g), MIXED, 2 * g.order, 4), MIXED, REGULAR),
     Case("Stem none, trunk", _stem("none", 0), IMAGE, REGULAR, groups=(D4,)),
     Case("Stem first, trunk", _stem("first", 0), IMAGE, REGULAR, groups=(D4,)),
     Case("Stem both, trunk", _stem("both", 0), IMAGE, Fields(trivial=2), groups=(D4,)),

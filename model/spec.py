@@ -1,0 +1,176 @@
+"""What a segmenter is made of: its widths, and the choice of its stem, its trunk and its pooling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from emboundary.model.groups import C1, C2, C4, D1, D2, D4, Group, find_group
+
+Symmetry = Literal["plain", "paper", "d4", "custom"]
+Trunk = Literal["C1", "C2", "C4", "D1", "D2", "D4", "symmetric"]
+StemKind = Literal[
+    "ordinary",
+    "group",
+    "symmetric",
+    "rotation-maxout",
+    "flip-maxout",
+    "rotation-flip",
+    "d4-maxout",
+    "copies",
+]
+Maxout = Literal["none", "skip", "beside", "first", "both"]
+Last = Literal["max", "max-mean"]
+
+STRIDE = 8
+# What kernels of each level of symmetry leave in place: nothing, mirror in x, both mirrors, all of D4 twice.
+LEVEL_GROUPS = (C1, D1, D2, D4, D4)
+
+
+@dataclass(frozen=True)
+class SegmenterSpec:
+    """Everything that determines a network's shape.
+
+    Widths are channels of the ordinary (``plain``) network; over a group G each is divided by |G| into regular
+    fields, which keeps the number of floating-point operations.
+
+    Attributes:
+        symmetry: ``plain`` (ordinary), ``paper`` (rotation maxout and flip maxout in the stem, ordinary
+            behind it) or ``d4`` (exactly equivariant); ``custom``: what ``trunk`` and ``stem_kind`` say.
+        angles: rotations of a stem with rotated kernels, 2, 4 or 8.
+        maxout: where a stem over a group takes the maximum over its elements. ``skip``: on the stem's way
+            to the decoder, while the trunk goes on with all orientations; ``beside``: the same, and the
+            orientations go to the decoder too; ``first``: behind the first layer; ``both``: behind each of
+            the two layers; ``none``: nowhere (plain p4m), for comparison.
+        stem, a, b, c: width of the stem and of one branch of Inception A, B, C.
+        blocks: how many Inception A, B and C blocks follow each other.
+        decoder: width of each deconvolved map.
+        head: width of the 3x3 layer that joins them.
+        mix: width of the 1x1 layer before the maximum over the group.
+        last: what the logit is a linear map of: ``max``, the maxima over the group, or ``max-mean``, those and
+            the means, through which the gradient reaches every orientation.
+        context: neighbouring sections on each side; the image has 2 context + 1 channels, sections z - context to
+            z + context in this order, and the logit is that of section z.  Rotations and flips turn every section
+            alike, so the channels are trivial fields and the symmetry stays exact.
+        trunk: of ``custom``: the group of all convolutions behind the stem, or ``symmetric``: ordinary channels,
+            kernels of the symmetry ``level``; None: C1.
+        stem_kind: of ``custom``: the stem's two layers.  ``ordinary`` convolutions; ``group``: a lifting and a group
+            convolution over the trunk's group; ``symmetric`` kernels of the symmetry ``level``; the maximum over
+            turned copies of each kernel: over ``angles`` rotations in both layers (``rotation-maxout``), over the
+            published set of flips in both (``flip-maxout``), rotations first and flips second (``rotation-flip``,
+            the published stem), or all 8 elements in both (``d4-maxout``); ``copies``: rotated copies side by side,
+            without a maximum.  None: like the trunk.
+        level: of symmetric kernels, 0 (none) to 4.
+
+    Raises:
+        ValueError: a width that is not a positive multiple of 8, fewer than one block, a context below 0, or choices
+            that do not go together.
+    """
+
+    symmetry: Symmetry = "plain"
+    angles: int = 4
+    maxout: Maxout = "skip"
+    stem: int = 16
+    a: int = 32
+    b: int = 48
+    c: int = 64
+    blocks: tuple[int, int, int] = (1, 2, 1)
+    decoder: int = 16
+    head: int = 32
+    mix: int = 32
+    last: Last = "max"
+    context: int = 0
+    trunk: Trunk | None = None
+    stem_kind: StemKind | None = None
+    level: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("stem", "a", "b", "c", "decoder", "head", "mix"):
+            width = getattr(self, name)
+            if width < 8 or width % 8:
+                raise ValueError(f"{name} is {width}; a width must be a positive multiple of 8, the order of D4")
+        if min(self.blocks) < 1:
+            raise ValueError(f"blocks is {self.blocks}; each of Inception A, B and C needs at least one block")
+        if self.context < 0:
+            raise ValueError(f"context is {self.context}; it must be 0 (one section) or a number of neighbours above 0")
+        self._check_choices()
+
+    def _check_choices(self) -> None:
+        for name in ("trunk", "stem_kind"):
+            chosen = getattr(self, name)
+            if chosen is not None and self.symmetry != "custom":
+                raise ValueError(
+                    f"{name} is {chosen!r}; symmetry {self.symmetry!r} settles it already: leave it out, or give "
+                    "symmetry 'custom'"
+                )
+        if self.stem_kind == "group" and self.trunk in (None, "C1", "symmetric"):
+            raise ValueError(
+                f"stem_kind is 'group'; the trunk {self.chosen_trunk!r} has no group to lift to: give trunk C2, C4, "
+                "D1, D2 or D4, or stem_kind 'ordinary'"
+            )
+        if not 0 <= self.level <= 4:
+            raise ValueError(f"level is {self.level}; symmetric kernels have levels 0 (none) to 4")
+        if self.level and "symmetric" not in (self.trunk, self.stem_kind):
+            raise ValueError(
+                f"level is {self.level}; it is that of symmetric kernels: give trunk or stem_kind 'symmetric', or "
+                "leave it out"
+            )
+
+    @property
+    def chosen_trunk(self) -> Trunk:
+        """What the trunk is made of, after ``symmetry`` or ``trunk``."""
+        return "D4" if self.symmetry == "d4" else self.trunk or "C1"
+
+    @property
+    def chosen_stem(self) -> StemKind:
+        """What the stem is made of, after ``symmetry`` or ``stem_kind``."""
+        if self.symmetry == "paper":
+            return "rotation-flip"
+        if self.stem_kind is not None:
+            return self.stem_kind
+        if self.chosen_trunk == "symmetric":
+            return "symmetric"
+        return "ordinary" if self.group == C1 else "group"
+
+    @property
+    def group(self) -> Group:
+        """The group whose regular fields the trunk's maps are; C1 for ordinary channels."""
+        return C1 if self.chosen_trunk == "symmetric" else find_group(self.chosen_trunk)
+
+    @property
+    def trunk_level(self) -> int:
+        """Level of the trunk's kernels; 0: they are not tied."""
+        return self.level if self.chosen_trunk == "symmetric" else 0
+
+    @property
+    def law(self) -> Group:
+        """The largest group that the whole map commutes with, exactly: ``f(g x) = g f(x)``.
+
+        It is what the laws of the stem and of the trunk have in common; pooling keeps every one of them.
+        """
+        trunk = LEVEL_GROUPS[self.level] if self.chosen_trunk == "symmetric" else self.group
+        common = set(trunk.elements).intersection(self._stem_law.elements)
+        return next(group for group in (C1, C2, C4, D1, D2, D4) if set(group.elements) == common)
+
+    @property
+    def _stem_law(self) -> Group:
+        match self.chosen_stem:
+            case "group":
+                return self.group
+            case "symmetric":
+                return LEVEL_GROUPS[self.level]
+            case "rotation-maxout":
+                return C2 if self.angles == 2 else C4
+            case "d4-maxout":
+                return D4
+            case _:
+                return C1
+
+    @property
+    def channels(self) -> int:
+        """Channels of the image: the section that is mapped amid its neighbours."""
+        return 2 * self.context + 1
+
+    def with_symmetry(self, symmetry: Symmetry) -> SegmenterSpec:
+        """The same shape with another symmetry."""
+        return replace(self, symmetry=symmetry)
