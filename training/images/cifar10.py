@@ -99,4 +99,4 @@ def _keep(file: Path, arrays: list[NDArray[Any]]) -> None:
     # Without a cache that can be written, the next run decodes anew.
     with suppress(OutputError), storing(file) as draft, draft.open("wb") as out:
         named = dict(zip(_ARRAYS, arrays, strict=True))
-        np.savez(out, allow_pickle=False, **named)  # type: ignore[arg-type]
+        np.savez(out, allow_pickle=False, **named)

@@ -28,7 +28,8 @@ def load_images(root: Path, config: ImageDataConfig, cache: Path | None = None) 
       so that error rates compare with published ones only roughly.
     - ``cifar10``: 50,000 training and 10,000 test images, decoded from JPEG files.
 
-    Statistics for normalising are those of the training images that are left.
+    Images come in a stratified order: any first ones hold the classes as the whole does.  Statistics for normalising
+    are those of the training images that are left.
 
     Args:
         root: folder of the data, as for ``--data``.
@@ -67,16 +68,14 @@ def _read(root: Path, config: ImageDataConfig, cache: Path | None) -> tuple[Labe
 
 
 def _cut(part: Labelled, first: int, seed: tuple[int, ...]) -> tuple[Labelled, Labelled]:
-    """The first images of a stratified order, and the others; both in the order of the file."""
+    """The first images of a stratified order, and the others."""
     images, labels = part
     order = stratified_order(labels, seed)
-    kept, rest = np.sort(order[:first]), np.sort(order[first:])
+    kept, rest = order[:first], order[first:]
     return (images[kept], labels[kept]), (images[rest], labels[rest])
 
 
 def _subset(part: Labelled, count: int | None, option: str, seed: tuple[int, ...]) -> Labelled:
-    if count is None:
-        return part
-    if count > len(part[1]):
+    if count is not None and count > len(part[1]):
         raise DataError(f"{option} is {count}; there are {len(part[1])} images: ask for fewer, or leave it out for all")
-    return _cut(part, count, seed)[0]
+    return _cut(part, count or len(part[1]), seed)[0]
