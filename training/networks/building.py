@@ -7,9 +7,14 @@ from typing import Annotated
 from pydantic import Field
 from torch import nn
 
+from emboundary.training.networks.all_cnn import AllCnnConfig
+from emboundary.training.networks.densenet import DenseNetConfig
+from emboundary.training.networks.resnet import ResNetConfig
 from emboundary.training.networks.rotated_mnist import RotatedMnistConfig
 
-NetworkConfig = Annotated[RotatedMnistConfig, Field(discriminator="kind")]
+NetworkConfig = Annotated[
+    RotatedMnistConfig | AllCnnConfig | ResNetConfig | DenseNetConfig, Field(discriminator="kind")
+]
 
 
 def build_network(config: NetworkConfig, channels: int, classes: int, size: int) -> nn.Module:

@@ -59,5 +59,5 @@ class RotatedMnistConfig(Strict):
             elif self.dropout:
                 layers.append(nn.Dropout(self.dropout))
         left = (size - 4) // 2 - 8
-        top = GroupConv2d(group, inner, classes, left, padding=0)
+        top = GroupConv2d(group, inner, classes, left, padding=0, bias=True)
         return nn.Sequential(*layers, top, OrbitMaximum(group), nn.Flatten())
