@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from emboundary.model.group_conv import CosetMeanConv2d, Fields, GroupBatchNorm2d, GroupConv2d, GroupDeconv2d, coset_max
-from emboundary.model.groups import Group
+from emboundary.model.groups import C1, Group
+from emboundary.model.symmetric import SymmetricConv2d
+from emboundary.model.symmetric_deconv import SymmetricDeconv2d
 
 
 class Unit(nn.Module):
@@ -29,9 +31,21 @@ class Layers:
 
     Attributes:
         group: of all convolutions; over C1 they are ordinary ones.
+        level: of the symmetry of ordinary kernels, 1 to 4; 0: their entries are free, or tied by the group.
+
+    Raises:
+        ValueError: a level above 0 with a group other than C1.
     """
 
     group: Group
+    level: int = 0
+
+    def __post_init__(self) -> None:
+        if self.level and self.group != C1:
+            raise ValueError(
+                f"level is {self.level} over group {self.group.name}; symmetric kernels are those of ordinary "
+                "channels: give group C1, or level 0"
+            )
 
     def fields(self, width: int) -> int:
         """Regular fields of a map that is ``width`` channels wide."""
@@ -40,12 +54,22 @@ class Layers:
     def unit(self, inputs: Fields, outputs: int, kernel: int, *, stride: int = 1, maxout: bool = False) -> Unit:
         """A convolution with what follows it; a strided one has kernel 4 and padding 1."""
         padding = 1 if stride > 1 else None
-        conv = GroupConv2d(self.group, inputs, outputs, kernel, stride=stride, padding=padding)
+        conv: nn.Module
+        if self.level:
+            channels = inputs.channels(self.group)
+            conv = SymmetricConv2d(channels, outputs, kernel, self.level, stride=stride, padding=padding)
+        else:
+            conv = GroupConv2d(self.group, inputs, outputs, kernel, stride=stride, padding=padding)
         return Unit(conv, GroupBatchNorm2d(self.group, outputs), maxout=self.group.order if maxout else 1)
 
     def enlarging(self, inputs: Fields, outputs: int, stride: int) -> Unit:
         """A transposed convolution with what follows it."""
-        return Unit(GroupDeconv2d(self.group, inputs, outputs, stride), GroupBatchNorm2d(self.group, outputs))
+        conv: nn.Module
+        if self.level:
+            conv = SymmetricDeconv2d(inputs.channels(self.group), outputs, stride, self.level)
+        else:
+            conv = GroupDeconv2d(self.group, inputs, outputs, stride)
+        return Unit(conv, GroupBatchNorm2d(self.group, outputs))
 
 
 class Inception(nn.Module):

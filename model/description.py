@@ -51,11 +51,13 @@ class Symmetry(_Strict):
     """The group that the map commutes with, and how far from it the file was measured to be.
 
     Attributes:
-        group: ``D4`` where the network is exactly equivariant to 4 rotations and their mirror images, else ``C1``.
-        error: largest ``|f(g x) - g f(x)|`` over the 8 elements, in probability, measured on the exported file.
+        group: of the rotations and flips that the network commutes with exactly: ``D4`` all 8, ``C4`` the rotations by
+            90 degrees, ``D2`` both mirrors, ``C2`` the rotation by 180 degrees, ``D1`` the mirror in x, ``C1`` none.
+        error: largest ``|f(g x) - g f(x)|`` over the 8 elements, whatever the group, in probability, measured on the
+            exported file.
     """
 
-    group: Literal["C1", "D4"]
+    group: Literal["C1", "C2", "C4", "D1", "D2", "D4"]
     error: Annotated[float, Field(ge=0)]
 
 

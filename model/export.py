@@ -38,7 +38,6 @@ from emboundary.model.description import (
 )
 from emboundary.model.folding import expand_and_fold
 from emboundary.model.footprint import count_parameters, flops_per_pixel, receptive_field
-from emboundary.model.groups import D4
 from emboundary.model.inception import STRIDE, Segmenter
 from emboundary.model.lowering import lower
 from emboundary.model.parity import Parity, measure_parity
@@ -133,8 +132,8 @@ def export_model(
 
     Raises:
         ExportError: the folder exists, the graph differs from the network by more than 1e-5 in probability at any
-            of three sizes in any of eight orientations, a D4 network is not symmetric to 1e-5, the graph is not
-            plain, or float16 does not suit the weights.  Nothing is left behind.
+            of three sizes in any of eight orientations, a network violates the law of its group by more than 1e-5,
+            the graph is not plain, or float16 does not suit the weights.  Nothing is left behind.
     """
     if folder.exists():
         raise ExportError(f"{folder} exists; published models do not change: give another version or remove it")
@@ -157,7 +156,7 @@ def export_model(
         receptive_field_radius=(field.context, field.radius, field.radius),
         halo=field.footprint.halo,
         stride=field.footprint.stride,
-        symmetry=Symmetry(group="D4" if net.spec.group == D4 else "C1", error=parity.symmetry_error),
+        symmetry=Symmetry.model_validate({"group": net.spec.law.name, "error": parity.symmetry_error}),
         precisions={"float32": tolerance},
         storage=storage,
         training=tuple(training),
@@ -193,9 +192,9 @@ def _checked_parity(net: Segmenter, model: onnx.ModelProto, allowed: float = TOL
             f"the exported file differs from the network by {parity.torch_difference:.2g} in probability; "
             f"at most {allowed:g} may be published: {lost}"
         )
-    if net.spec.group == D4 and parity.symmetry_error > TOLERANCE:
+    if parity.law_error > TOLERANCE:
         raise ExportError(
-            f"the d4 network violates its symmetry by {parity.symmetry_error:.2g} in probability; at most "
+            f"the {net.spec.law.name} network violates its symmetry by {parity.law_error:.2g} in probability; at most "
             f"{TOLERANCE:g} may be published: one of its layers is not equivariant, or its weights are far too large"
         )
     return parity

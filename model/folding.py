@@ -18,8 +18,11 @@ from torch import Tensor, nn
 from emboundary.model.blocks import InvariantLogit, Unit
 from emboundary.model.conv import KernelOrbitConv2d
 from emboundary.model.group_conv import CosetMeanConv2d, GroupConv2d, GroupDeconv2d, OrbitBatchNorm2d
+from emboundary.model.symmetric import SymmetricConv2d
+from emboundary.model.symmetric_deconv import SymmetricDeconv2d
 
 PlainConv = nn.Conv2d | nn.ConvTranspose2d
+_EXPANDABLE = (GroupConv2d, GroupDeconv2d, KernelOrbitConv2d, SymmetricConv2d, SymmetricDeconv2d)
 
 
 def expand_and_fold(net: nn.Module) -> nn.Module:
@@ -44,16 +47,18 @@ def expand_and_fold(net: nn.Module) -> nn.Module:
 
 
 def _fold(conv: nn.Module, norm: nn.Module) -> PlainConv:
-    if not isinstance(conv, GroupConv2d | GroupDeconv2d | KernelOrbitConv2d) or not isinstance(norm, OrbitBatchNorm2d):
+    if not isinstance(conv, _EXPANDABLE) or not isinstance(norm, OrbitBatchNorm2d):
         raise TypeError(
             f"a unit of {type(conv).__name__} and {type(norm).__name__} cannot be folded; "
-            "give a group or kernel-orbit convolution with an OrbitBatchNorm2d"
+            "give a group, kernel-orbit or symmetric convolution with an OrbitBatchNorm2d"
         )
     bare = conv.double().plain()
     with torch.no_grad():
         scale, shift = norm.double().scale_and_shift()
         # output channels are the second axis of a transposed convolution's weight
         outputs = (1, -1, 1, 1) if isinstance(bare, nn.ConvTranspose2d) else (-1, 1, 1, 1)
+        if bare.bias is not None:
+            shift = shift + scale * bare.bias.double()
         return _with_bias(bare, bare.weight.double() * scale.reshape(outputs), shift)
 
 

@@ -51,7 +51,7 @@ class Segmenter(nn.Module):
     def __init__(self, spec: SegmenterSpec) -> None:
         super().__init__()
         self.spec = spec
-        group, layers = spec.group, Layers(spec.group)
+        group, layers = spec.group, Layers(spec.group, spec.trunk_level)
         self.stem = Stem(spec)
         self.inception_a, fields_a = _stack(layers, self.stem.trunk_fields, spec.a, spec.blocks[0])
         self.reduction_a = Reduction(layers, fields_a, 2 * spec.a)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from emboundary.model.groups import C1, C2, C4, D1, D2, D4, Group, find_group
+from emboundary.model.symmetric import LEVEL_GROUPS
 
 Symmetry = Literal["plain", "paper", "d4", "custom"]
 Trunk = Literal["C1", "C2", "C4", "D1", "D2", "D4", "symmetric"]
@@ -23,8 +24,6 @@ Maxout = Literal["none", "skip", "beside", "first", "both"]
 Last = Literal["max", "max-mean"]
 
 STRIDE = 8
-# What kernels of each level of symmetry leave in place: nothing, mirror in x, both mirrors, all of D4 twice.
-LEVEL_GROUPS = (C1, D1, D2, D4, D4)
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,8 @@ class Stem(nn.Module):
         self.skip_fields = self.trunk_fields
         if kind == "group":
             self._lift(spec)
-        elif kind == "ordinary":
-            self.first, self.second = _untied(Layers(C1), spec)
+        elif kind in ("ordinary", "symmetric"):
+            self.first, self.second = _ordinary(Layers(C1, spec.level if kind == "symmetric" else 0), spec)
         elif kind == "copies":
             self.first, self.second = _copies(spec)
         else:
@@ -61,7 +61,7 @@ class Stem(nn.Module):
         return trunk, invariant if self.maxout == "skip" else torch.cat([trunk, invariant], dim=1)
 
 
-def _untied(layers: Layers, spec: SegmenterSpec) -> tuple[Unit, Unit]:
+def _ordinary(layers: Layers, spec: SegmenterSpec) -> tuple[Unit, Unit]:
     first = layers.unit(Fields(trivial=spec.channels), spec.stem, 3)
     return first, layers.unit(Fields(regular=spec.stem), spec.stem, 3)
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from emboundary.model.inception import STRIDE, SegmenterSpec
+from emboundary.model.spec import STRIDE, Last, Maxout, SegmenterSpec, StemKind, Symmetry, Trunk
 from emboundary.training.learning.recipe import LearningConfig
 from emboundary.training.strict import ConfigError, Fraction, NotNegative, PositiveInt, Strict, read_based, validated
 
@@ -27,12 +27,12 @@ Sections = Annotated[tuple[int, int], Field(strict=False), AfterValidator(_in_or
 
 
 class ModelConfig(Strict):
-    """The network; see ``SegmenterSpec`` for what each width means."""
+    """The network; see ``SegmenterSpec`` for what each width and each choice means."""
 
-    symmetry: Literal["plain", "paper", "d4"]
+    symmetry: Symmetry
     context: Annotated[int, Field(ge=0)] = 0
     angles: Literal[2, 4, 8] = 4
-    maxout: Literal["none", "skip", "beside", "first", "both"] = "skip"
+    maxout: Maxout = "skip"
     stem: PositiveInt
     a: PositiveInt
     b: PositiveInt
@@ -41,7 +41,10 @@ class ModelConfig(Strict):
     decoder: PositiveInt
     head: PositiveInt
     mix: PositiveInt = 32
-    last: Literal["max", "max-mean"] = "max"
+    last: Last = "max"
+    trunk: Trunk | None = None
+    stem_kind: StemKind | None = None
+    level: Annotated[int, Field(ge=0, le=4)] = 0
 
     def spec(self) -> SegmenterSpec:
         """The frozen description that the network is built from."""

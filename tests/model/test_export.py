@@ -289,7 +289,7 @@ def test_a_d4_network_that_is_not_symmetric_is_not_published(
     net.load_state_dict(network(spec).state_dict())
     net.spec = replace(spec, symmetry="d4")
     monkeypatch.setattr(export_module, "build_onnx", lambda _: exported(spec))
-    with pytest.raises(ExportError, match=r"^the d4 network violates its symmetry by .* in probability; at most 1e-05"):
+    with pytest.raises(ExportError, match=r"^the D4 network violates its symmetry by .* in probability; at most 1e-05"):
         publish(net, tmp_path / "d4" / "1")
     assert not left_behind(tmp_path)
 

@@ -63,5 +63,5 @@ def test_products_are_rounded_once() -> None:
 
 def test_a_layer_of_another_kind_is_refused() -> None:
     unit = Unit(nn.Conv2d(1, 8, 3), GroupBatchNorm2d(D4, 1))
-    with pytest.raises(TypeError, match=r"^a unit of Conv2d and GroupBatchNorm2d cannot be folded; give a group or"):
+    with pytest.raises(TypeError, match=r"^a unit of Conv2d and GroupBatchNorm2d cannot be folded; give a group, ke"):
         expand_and_fold(unit)
