@@ -215,12 +215,23 @@ def compare(
 
 
 def experiment(
-    file: Annotated[Path, typer.Argument(help="TOML file, e.g. training/experiments/stem.toml.")],
+    name: Annotated[str, typer.Argument(help="Name of a bundled experiment, e.g. rotated-mnist, or a TOML file.")],
     data: Data,
-    runs: Annotated[Path, typer.Option(help="Folder of the variants' runs; finished ones are not trained again.")],
-    out: Annotated[Path, typer.Option(help="Folder for the Markdown and JSON tables.")],
+    runs: Annotated[
+        Path, typer.Option(help="Folder of the variants' runs; finished ones are not trained again.")
+    ] = Path("runs"),
+    out: Annotated[Path, typer.Option(help="Folder for the page, the JSON record and the pictures.")] = Path(
+        "experiments"
+    ),
+    budget: Annotated[
+        str | None,
+        typer.Option(help="smoke (seconds), cpu (tens of minutes on 2 cores) or full (GPU), where the file has them."),
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="LABEL", help="Only this variant; several: repeat it.")
+    ] = None,
     device: DeviceChoice = "auto",
     threads: Threads = None,
 ) -> None:
     """Train and score the variants of an experiment, and write down what was measured."""
-    experiment_command.experiment(file, data, runs, out, device=device, threads=threads)
+    experiment_command.experiment(name, data, runs, out, budget=budget, only=only or [], device=device, threads=threads)

@@ -5,6 +5,7 @@ An unknown key, a wrong type or a value out of range is refused with its name; n
 
 from __future__ import annotations
 
+import copy
 import json
 import tomllib
 from pathlib import Path
@@ -25,6 +26,7 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
+Value = bool | int | float | str | list[int] | list[float]
 PositiveInt = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -98,3 +100,26 @@ def validated(model: type[Model], table: dict[str, Any], *, origin: str) -> Mode
             raise ConfigError(f"{origin}: {where} is not a key that is known here; remove it, or correct it") from error
         rule = first["msg"].removeprefix("Value error, ")
         raise ConfigError(f"{origin}: {where} is {first['input']!r}: {rule}") from error
+
+
+def varied(base: dict[str, Any], changes: dict[str, Value], *, origin: str) -> dict[str, Any]:
+    """A copy of a table with some of its dotted keys set; numbers among them count the items of a list.
+
+    The last table on the way may be missing: a table whose keys all have defaults need not be written down.
+
+    Raises:
+        ConfigError: a way through something that is no table, or an item that a list does not have.
+    """
+    table = copy.deepcopy(base)
+    for dotted, value in changes.items():
+        *parents, key = dotted.split(".")
+        inner: Any = table
+        try:
+            for parent in parents:
+                inner = inner[int(parent)] if isinstance(inner, list) else inner.setdefault(parent, {})
+            inner[key] = value
+        except (AttributeError, IndexError, TypeError, ValueError):
+            raise ConfigError(
+                f"{origin}: {dotted} leads nowhere in the base configuration; give a key of one of its tables"
+            ) from None
+    return table

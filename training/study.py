@@ -28,8 +28,16 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from emboundary.training.config import DataConfig, TrainConfig, parse_table, refuse_seen
-from emboundary.training.experiment import Value, varied
-from emboundary.training.strict import ConfigError, PositiveInt, Strict, read_based, read_table, validated
+from emboundary.training.strict import (
+    ConfigError,
+    PositiveInt,
+    Strict,
+    Value,
+    read_based,
+    read_table,
+    validated,
+    varied,
+)
 
 Names = Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
 

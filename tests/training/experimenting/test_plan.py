@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from emboundary.training import experiment
-from emboundary.training.experiment import load_experiment
+from emboundary.training.experimenting.plan import EXPERIMENTS, load_experiment
 from emboundary.training.strict import ConfigError
 
 HEAD = """
@@ -14,7 +13,7 @@ base = "base.toml"
 sections = [4, 6]
 """
 
-SHIPPED = sorted((Path(experiment.__file__).parent / "experiments").glob("*.toml"))
+SHIPPED = sorted(EXPERIMENTS.glob("*.toml"))
 
 
 @pytest.fixture

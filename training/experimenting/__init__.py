@@ -1,0 +1,1 @@
+"""Experiments: variants of one base configuration, trained alike, scored alike, written down."""
