@@ -9,11 +9,14 @@ from torch import nn
 
 from emboundary.training.networks.all_cnn import AllCnnConfig
 from emboundary.training.networks.densenet import DenseNetConfig
+from emboundary.training.networks.pooling import PoolingCnnConfig
 from emboundary.training.networks.resnet import ResNetConfig
 from emboundary.training.networks.rotated_mnist import RotatedMnistConfig
+from emboundary.training.networks.scattering import ScatteringConfig
 
 NetworkConfig = Annotated[
-    RotatedMnistConfig | AllCnnConfig | ResNetConfig | DenseNetConfig, Field(discriminator="kind")
+    RotatedMnistConfig | AllCnnConfig | ResNetConfig | DenseNetConfig | PoolingCnnConfig | ScatteringConfig,
+    Field(discriminator="kind"),
 ]
 
 
