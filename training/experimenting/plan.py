@@ -38,16 +38,18 @@ class VariantConfig(Strict):
     """What one variant changes: dotted keys of the base configuration.
 
     Attributes:
+        budget: what it changes under a budget, behind ``set``: narrower networks, say.
         published: figures of the paper for it, by the names of the scores that they stand beside.
     """
 
     label: str
     set: dict[str, Value]
+    budget: Annotated[dict[str, dict[str, Value]], Field(default_factory=dict)]
     published: Annotated[dict[str, float], Field(default_factory=dict)]
 
 
 class BudgetConfig(Strict):
-    """What a budget changes, before the variants' own changes; ``final`` is set after them.
+    """What a budget changes, before the variants' own changes.
 
     Attributes:
         note: what it is, in one line of the page.
@@ -57,7 +59,6 @@ class BudgetConfig(Strict):
 
     note: str
     set: Annotated[dict[str, Value], Field(default_factory=dict)]
-    final: Annotated[dict[str, Value], Field(default_factory=dict)]
     seeds: Seeds | None = None
     variants: Annotated[tuple[str, ...] | None, Field(strict=False)] = None
 
@@ -164,10 +165,10 @@ def load_experiment(path: Path, budget: str | None = None, only: Sequence[str] =
     variants = []
     for v in _wanted(config, chosen, only, path):
         origin = f"experiment {path}, variant {v.label!r}"
-        before, after = (chosen.set, chosen.final) if chosen else ({}, {})
+        changes = {**config.set, **(chosen.set if chosen else {}), **v.set, **v.budget.get(budget or "", {})}
         for seed in seeds:
             own = {"seed": seed} if seed is not None else {}
-            table = varied(base, {**config.set, **before, **v.set, **after, **own}, origin=origin)
+            table = varied(base, {**changes, **own}, origin=origin)
             variants.append(_variant(v, table, config.sections, several=len(seeds) > 1, origin=origin))
     folder, uses = Counter(v.folder for v in variants).most_common(1)[0]
     if uses > 1:
@@ -188,6 +189,10 @@ def load_experiment(path: Path, budget: str | None = None, only: Sequence[str] =
 
 
 def _budget(config: ExperimentConfig, name: str | None, path: Path) -> BudgetConfig | None:
+    for v in config.variant:
+        for narrowed in v.budget:
+            if narrowed not in config.budget:
+                raise ConfigError(f"experiment {path}, variant {v.label!r}: there is no budget {narrowed!r}")
     if name is None:
         return None
     if name not in config.budget:
