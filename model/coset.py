@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -161,8 +162,8 @@ def _pool_domains(x: Tensor, domains: Places, how: How) -> Tensor:
 
 def _selected(domains: Places) -> Tensor | None:
     """The places in the order in which they are pooled; None if that is the order in which they lie."""
-    places = torch.as_tensor(domains.ravel())
-    return None if torch.equal(places, torch.arange(len(places))) else places
+    places = domains.ravel()
+    return None if np.array_equal(places, np.arange(len(places))) else torch.as_tensor(places)
 
 
 def _checked(how: How) -> How:
