@@ -82,9 +82,9 @@ class Scattering2d(nn.Module):
         padding: Padding = "zero",
     ) -> None:
         super().__init__()
-        stride = 2**scales if stride is None and scales > 0 else stride
+        if stride is None:
+            stride = 2 ** max(scales, 0)
         _check(channels, scales, angles, order, stride, padding)
-        assert stride is not None
         self.channels, self.scales, self.angles, self.order = channels, scales, angles, order
         self.stride, self.padding = stride, padding
         self.paths = _paths(scales, angles, order)
@@ -113,15 +113,13 @@ class Scattering2d(nn.Module):
     @property
     def radius(self) -> int:
         """Distance in pixels from an output pixel's centre to the farthest image pixel behind it, rounded up."""
-        chains = [(0, j) for j in range(self.scales)] if self.order == 1 or self.scales == 1 else self._pairs()
         reach = 0.0
-        for chain in chains:
+        for chain in [*((j,) for j in range(self.scales)), *self._pairs()]:
             level, here = 0, 0.0
-            for j in chain if self.order == 2 and self.scales > 1 else chain[1:]:
-                here += (self._bank(level, j).shape[-1] - 1) / 2 * (1 << level)
+            for j in chain:
+                here += (self._bank(level, j).shape[-1] - 1) / 2 * 2**level
                 level = self._level(j)
-            here += (self._low_pass(level).shape[0] - 1) / 2 * (1 << level)
-            reach = max(reach, here)
+            reach = max(reach, here + (len(self._low_pass(level)) - 1) / 2 * 2**level)
         return math.ceil(reach)
 
     def _bank(self, level: int, scale: int) -> Tensor:
@@ -179,7 +177,7 @@ class Scattering2d(nn.Module):
     def act(self, element: int, y: Tensor) -> Tensor:
         """``L_g y`` for a D4 element: turn the pixels of an output, (N, C K, H, W), and permute its orientations."""
         source = torch.as_tensor(np.argsort(self.permutation(element)), device=y.device)
-        return turn(element, y).unflatten(1, (self.channels, -1)).index_select(2, source).flatten(1, 2)
+        return torch.unflatten(turn(element, y), 1, (self.channels, -1)).index_select(2, source).flatten(1, 2)
 
     def permutation(self, element: int) -> NDArray[np.int64]:
         """Where a D4 element moves each coefficient: that of path k to path ``permutation[k]``; shape (K,)."""
@@ -209,11 +207,10 @@ class OrientationFields(nn.Module):
         moves = np.stack([scattering.permutation(element) for element in group.elements])
         first = [k for k in range(scattering.coefficients) if k == moves[:, k].min()]
         still = [k for k in first if (moves[:, k] == k).all()]
-        orbits = [moves[:, k] for k in first if k not in still]
+        orbits = moves[:, [k for k in first if k not in still]].T  # (orbits, |G|)
         self.fields = Fields(regular=len(orbits) * scattering.channels, trivial=len(still) * scattering.channels)
         starts = np.arange(scattering.channels)[:, None] * scattering.coefficients
-        chosen = [starts + np.concatenate(orbits or [[]]), starts + np.array(still)]
-        index = np.concatenate([part.ravel() for part in chosen]).astype(np.int64)
+        index = np.concatenate([(starts + chosen).ravel() for chosen in (orbits.ravel(), np.array(still, np.int64))])
         self.register_buffer("_index", torch.as_tensor(index), persistent=False)
         self._index: Tensor
 

@@ -61,15 +61,15 @@ def morlet_bank(scale: int, angles: int, stride: int) -> Complex:
     return np.stack([bank[orientation] for orientation in range(angles)])
 
 
-def low_pass(scales: float, stride: int) -> Real:
+def low_pass(scales: int, stride: int) -> Real:
     """The low-pass of J scales along one axis, in units of the pixels it is applied to; shape (k,).
 
     The filter is ``low_pass[:, None] * low_pass``.
     """
     sigma = 0.8 * 2.0 ** (scales - 1)
     u = _positions(TRUNCATE * sigma, stride)
-    gaussian = np.exp(-(u**2) / (2 * sigma**2))
-    return np.asarray(gaussian / gaussian.sum())
+    gaussian: Real = np.exp(-(u**2) / (2 * sigma**2))
+    return gaussian / gaussian.sum()
 
 
 def littlewood_paley(low: Real, banks: Sequence[Complex], side: int) -> tuple[Real, Real]:
