@@ -89,7 +89,7 @@ def _label(path: Path, name: str) -> int:
 def _kept(file: Path) -> list[NDArray[Any]] | None:
     """What ``_keep`` wrote; None where it wrote nothing, or something has damaged it."""
     try:
-        with np.load(file) as arrays:
+        with file.open("rb") as raw, np.load(raw) as arrays:
             return [arrays[name] for name in _ARRAYS]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None

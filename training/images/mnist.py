@@ -23,7 +23,7 @@ def read_mnist(root: Path) -> tuple[Labelled, Labelled]:
     """
     path = root / FILE
     try:
-        with np.load(path) as file:
+        with path.open("rb") as raw, np.load(raw) as file:
             missing = [name for name in _ARRAYS if name not in file]
             if missing:
                 raise DataError(f"{path} has no array {missing[0]}; it must hold {', '.join(_ARRAYS)}")
