@@ -140,7 +140,8 @@ class Group:
         """
         given = [_as_matrix(name, matrix) for matrix in matrices]
         # D4 by index, so that its subgroups are equal however they are given; others as they come
-        return cls(name, tuple(sorted(given, key=lambda m: (m != _IDENTITY, _D4_INDEX.get(m, 8)))))
+        square = all(matrix in _D4_INDEX for matrix in given)
+        return cls(name, tuple(sorted(given, key=lambda m: _D4_INDEX[m] if square else m != _IDENTITY)))
 
     @classmethod
     def generated_by(cls, name: str, generators: Iterable[Iterable[Iterable[int]]]) -> Group:
