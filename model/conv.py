@@ -30,6 +30,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from emboundary.model.expansion import Expanded, permuted_copies
 from emboundary.model.group_conv import coset_max
 from emboundary.model.groups import C2, C4, D4, act
 
@@ -73,14 +74,15 @@ def d4_elements(kernel: int) -> NDArray[np.int64]:
     return np.stack([act(e, base).ravel() for e in D4.elements])
 
 
-class KernelOrbitConv2d(nn.Module):
+class KernelOrbitConv2d(Expanded):
     """Convolution with transformed copies of each kernel: ``y[o, t] = conv(x, t W[o])``; no bias.
 
     Shapes: (N, inputs, H, W) -> (N, outputs * T, H', W'), the transformation fastest; ``maxout`` over the T
     copies (``coset_max``) follows, after batch norm shared by the copies.  ``padding`` is kernel // 2 if it is None.
 
     Raises:
-        ValueError: inputs, outputs or stride below 1, padding below 0, or a table whose second axis is not k * k long.
+        ValueError: inputs, outputs or stride below 1, padding below 0, or a table whose rows are no permutations of
+            the k * k entries.
     """
 
     def __init__(
@@ -101,6 +103,10 @@ class KernelOrbitConv2d(nn.Module):
             raise ValueError(f"padding is {padding}; it must be 0 or more, or None for kernel // 2")
         if table.shape[1] != kernel * kernel:
             raise ValueError(f"table has {table.shape[1]} entries; a {kernel} x {kernel} kernel has {kernel * kernel}")
+        if not np.array_equal(np.sort(table, axis=1), np.tile(np.arange(kernel * kernel), (len(table), 1))):
+            raise ValueError(
+                f"table is {table.tolist()}; every row must be a permutation of 0 to {kernel * kernel - 1}"
+            )
         bound = math.sqrt(6.0 / (inputs * kernel * kernel))
         self.weight = nn.Parameter(torch.empty(outputs, inputs, kernel * kernel).uniform_(-bound, bound))
         self.register_buffer("_table", torch.as_tensor(table), persistent=False)
@@ -115,12 +121,10 @@ class KernelOrbitConv2d(nn.Module):
 
     def expand(self) -> Tensor:
         """Return the ordinary filter bank, (outputs * T, inputs, k, k)."""
-        outputs, inputs, taps = self.weight.shape
-        bank = self.weight.index_select(2, self._table.flatten()).reshape(outputs, inputs, self.copies, taps)
-        return bank.transpose(1, 2).reshape(outputs * self.copies, inputs, self.kernel, self.kernel)
+        return permuted_copies(self.weight, self._table).flatten(0, 1).unflatten(2, (self.kernel, self.kernel))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.expand(), stride=self.stride, padding=self.padding)
+        return F.conv2d(x, self.bank(), stride=self.stride, padding=self.padding)
 
     def plain(self) -> nn.Conv2d:
         """The same layer as an ordinary convolution with every copy written out."""

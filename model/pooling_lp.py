@@ -41,7 +41,7 @@ class LpPool2d(nn.Module):
 
     Args:
         kernel, stride, padding: the windows.
-        p: the exponent.
+        p: the exponent, or one for every channel.
         sigma: standard deviation in pixels of the envelope exp(-r^2 / (2 sigma^2)) about the window's centre, r the
             distance from it; None: all pixels count alike.
 
@@ -51,15 +51,25 @@ class LpPool2d(nn.Module):
     Source: Pooling and invariance review, section 2.4.
     """
 
-    def __init__(self, kernel: int, stride: int, *, p: float, padding: int = 0, sigma: float | None = None) -> None:
+    p: float | Tensor
+
+    def __init__(
+        self, kernel: int, stride: int, *, p: float | Tensor, padding: int = 0, sigma: float | None = None
+    ) -> None:
         super().__init__()
-        check_exponent(p)
-        self.kernel, self.stride, self.padding, self.p = kernel, stride, padding, p
+        self.kernel, self.stride, self.padding = kernel, stride, padding
         self.weights = _envelope(kernel, sigma)
+        if isinstance(p, Tensor):
+            for exponent in p.tolist():
+                check_exponent(exponent)
+            self.register_buffer("p", p.detach().clone()[:, None, None])
+        else:
+            check_exponent(p)
+            self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
         windows = padded(x, self.padding).abs()
-        return _lp(windows, self.weights, self.stride, _fixed_power(self.p), _fixed_root(self.p))
+        return _lp(windows, self.weights, self.stride, _power(self.p), _root(self.p))
 
 
 class LearnedLpPool2d(nn.Module):
@@ -91,7 +101,7 @@ class LearnedLpPool2d(nn.Module):
         self.kernel, self.stride, self.padding = kernel, stride, padding
         self.weights = _envelope(kernel, None)
         # softplus backwards; for large p, where expm1 overflows, the two differ by less than rounding
-        rho = math.log(math.expm1(p - 1)) if p < 30 else p - 1
+        rho = math.log(math.expm1(p - 1)) if p < 30 else float(p - 1)
         self.rho = nn.Parameter(torch.full((fields.regular + fields.trivial,), rho))
 
     @property
@@ -198,7 +208,7 @@ def _envelope(kernel: int, sigma: float | None) -> tuple[float, ...]:
     return tuple((weights / weights.sum()).tolist())
 
 
-def _fixed_power(p: float) -> Power:
+def _power(p: float | Tensor) -> Power:
     doublings = _doublings(p)
     if doublings is None:
         return lambda x: x**p
@@ -211,7 +221,7 @@ def _fixed_power(p: float) -> Power:
     return squared
 
 
-def _fixed_root(p: float) -> Power:
+def _root(p: float | Tensor) -> Power:
     doublings = _doublings(p)
     if doublings is None:
         return lambda x: x ** (1 / p)
@@ -224,7 +234,9 @@ def _fixed_root(p: float) -> Power:
     return rooted
 
 
-def _doublings(p: float) -> int | None:
+def _doublings(p: float | Tensor) -> int | None:
     """How often 1 is doubled to p, None for other p: products and square roots are much cheaper than powers."""
+    if isinstance(p, Tensor):
+        return None
     mantissa, exponent = math.frexp(p)
     return exponent - 1 if mantissa == 0.5 else None

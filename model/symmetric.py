@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from emboundary.model.expansion import Expanded
 from emboundary.model.groups import C1, D1, D2, D4, act
 
 # The group that a layer of each level commutes with.
@@ -55,7 +56,7 @@ def symmetry_classes(kernel: int, level: int) -> NDArray[np.int64]:
     return np.asarray(np.argsort(np.argsort(first))[label], dtype=np.int64)
 
 
-class SymmetricConv2d(nn.Module):
+class SymmetricConv2d(Expanded):
     """Convolution whose kernels are constant on the classes of a symmetry: ``y_o = sum_i conv(x_i, w_oi[class])``.
 
     The parameters are one number for each class, ``weight`` (outputs, inputs, classes); a class's gradient is the
@@ -105,7 +106,7 @@ class SymmetricConv2d(nn.Module):
         return self.weight.index_select(2, self._classes).unflatten(2, (self.kernel, self.kernel))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.expand(), self.bias, stride=self.stride, padding=self.padding)
+        return F.conv2d(x, self.bank(), self.bias, stride=self.stride, padding=self.padding)
 
     def plain(self) -> nn.Conv2d:
         """The same layer as an ordinary convolution with every entry written out."""

@@ -124,3 +124,14 @@ def test_sizes_that_do_not_exist_are_refused() -> None:
         KernelOrbitConv2d(1, 1, 3, flips(3), padding=-1)
     with pytest.raises(ValueError, match=r"^table has 9 entries; a 5 x 5 kernel has 25$"):
         KernelOrbitConv2d(1, 1, 5, rotations(4, 3))
+    with pytest.raises(ValueError, match=r"^table is \[\[0, 1, 1, 3\]\]; every row must be a permutation of 0 to 3$"):
+        KernelOrbitConv2d(1, 1, 2, np.array([[0, 1, 1, 3]]))
+
+
+def test_the_expansion_is_kept_in_evaluation_and_follows_the_weights() -> None:
+    layer = OrbitMaxoutConv2d(1, 2, 3, "d4").eval()
+    with torch.no_grad():
+        bank = layer.bank()
+        assert layer.bank() is bank
+        layer.weight += 1
+        torch.testing.assert_close(layer.bank(), layer.expand())

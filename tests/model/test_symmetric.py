@@ -110,6 +110,15 @@ def test_the_expanded_layer_computes_the_same(bias: bool) -> None:
     torch.testing.assert_close(plain(x), layer(x))
 
 
+def test_the_expansion_is_kept_in_evaluation_and_follows_the_weights() -> None:
+    layer = SymmetricConv2d(1, 2, 3, 3).eval()
+    with torch.no_grad():
+        bank = layer.bank()
+        assert layer.bank() is bank
+        layer.weight += 1
+        torch.testing.assert_close(layer.bank(), layer.expand())
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
