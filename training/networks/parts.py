@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Protocol
 
+import torch
 from pydantic import AfterValidator
 from torch import Tensor, nn
 
@@ -65,4 +66,4 @@ class OrbitMean(nn.Module):
         self.order = group.order
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.unflatten(1, (-1, self.order)).mean(dim=(2, 3, 4))
+        return torch.unflatten(x, 1, (-1, self.order)).mean(dim=(2, 3, 4))

@@ -79,7 +79,7 @@ def test_p4cnn_does_not_see_by_how_many_quarter_turns_a_digit_is_turned() -> Non
 
 
 def test_dropout_stands_where_the_maps_are_not_pooled() -> None:
-    layers = [type(layer).__name__ for layer in build_network(Z2CNN, 1, 10, 28)]  # type: ignore[arg-type]
+    layers = [type(layer).__name__ for layer in build_network(Z2CNN, 1, 10, 28)]
     behind_units = ["Dropout", "MaxPool2d", "Dropout", "Dropout", "Dropout", "Dropout"]
     assert layers == [name for place in behind_units for name in ("Sequential", place)] + [
         "GroupConv2d",
