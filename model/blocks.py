@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from emboundary.model.group_conv import CosetMeanConv2d, Fields, GroupBatchNorm2d, GroupConv2d, GroupDeconv2d, coset_max
 from emboundary.model.groups import C1, Group
+from emboundary.model.pooling import Pooling, PoolSpec, make_pool
 from emboundary.model.symmetric import SymmetricConv2d
 from emboundary.model.symmetric_deconv import SymmetricDeconv2d
 
@@ -32,6 +33,7 @@ class Layers:
     Attributes:
         group: of all convolutions; over C1 they are ordinary ones.
         level: of the symmetry of ordinary kernels, 1 to 4; 0: their entries are free, or tied by the group.
+        pooling: what halves the resolution.
 
     Raises:
         ValueError: a level above 0 with a group other than C1.
@@ -39,6 +41,7 @@ class Layers:
 
     group: Group
     level: int = 0
+    pooling: PoolSpec = field(default_factory=PoolSpec)
 
     def __post_init__(self) -> None:
         if self.level and self.group != C1:
@@ -50,6 +53,10 @@ class Layers:
     def fields(self, width: int) -> int:
         """Regular fields of a map that is ``width`` channels wide."""
         return width // self.group.order
+
+    def pool(self, inputs: Fields) -> Pooling:
+        """The pooling of a map."""
+        return make_pool(self.pooling, inputs, self.group)
 
     def unit(self, inputs: Fields, outputs: int, kernel: int, *, stride: int = 1, maxout: bool = False) -> Unit:
         """A convolution with what follows it; a strided one has kernel 4 and padding 1."""
@@ -101,18 +108,19 @@ class Inception(nn.Module):
 
 
 class Reduction(nn.Module):
-    """Halve the resolution: 2x2 max pooling beside 1x1, 4x4 stride 2; concatenated."""
+    """Halve the resolution: pooling beside 1x1, 4x4 stride 2; concatenated."""
 
     def __init__(self, layers: Layers, inputs: Fields, width: int) -> None:
         super().__init__()
         fields = layers.fields(width)
+        self.pool = layers.pool(inputs)
         self.strided = nn.Sequential(
             layers.unit(inputs, fields, 1), layers.unit(Fields(regular=fields), fields, 4, stride=2)
         )
-        self.fields = Fields(regular=inputs.regular + fields)
+        self.fields = Fields(regular=self.pool.fields.regular + fields)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([F.max_pool2d(x, 2), self.strided(x)], dim=1)
+        return torch.cat([self.pool(x), self.strided(x)], dim=1)
 
 
 class Upsample(nn.Module):

@@ -50,6 +50,11 @@ TOLERANCE = 1e-5
 # Weights rounded to 11 bits cost a few 1e-3 in probability; far more means weights that float16 does not suit.
 HALF_TOLERANCE = 0.03
 _TRACED = (3 * STRIDE, 5 * STRIDE)
+# By its extent, the name of a map's side: a whole, a half, a quarter or an eighth of the image's.
+_SIDES = tuple(
+    {whole // p: axis if p == 1 else f"{axis}/{p}" for p in (1, 2, 4, 8)}
+    for axis, whole in zip("yx", _TRACED, strict=True)
+)
 WEIGHTS_FILE = "weights.safetensors"
 CARD_FILE = "CARD.md"
 
@@ -57,6 +62,11 @@ CARD_FILE = "CARD.md"
 PLAIN_OPERATORS = frozenset(
     {"Add", "AveragePool", "Concat", "Conv", "DepthToSpace", "MaxPool", "Relu", "Sigmoid", "Slice"}
     | {"Squeeze", "Unsqueeze"}
+)
+
+# What the poolings that compute with values add, and scattering.
+COMPUTING_OPERATORS = frozenset(
+    {"Abs", "Clip", "Div", "Gather", "Greater", "Max", "Mul", "Pad", "Pow", "Sqrt", "Where"}
 )
 
 
@@ -87,9 +97,10 @@ def build_onnx(net: Segmenter) -> onnx.ModelProto:
     model = _trace(_Probability(expand_and_fold(copy.deepcopy(net).cpu().float())), net.spec.channels)
     lower(model.graph)
     Sequential(RemoveUnusedNodesPass(), ClearMetadataAndDocStringPass(), NameFixPass(), CheckerPass())(model)
-    foreign = {node.op_type for node in model.graph} - PLAIN_OPERATORS
+    known = PLAIN_OPERATORS | COMPUTING_OPERATORS if net.spec.computes_with_values else PLAIN_OPERATORS
+    foreign = {node.op_type for node in model.graph} - known
     if foreign:
-        raise ExportError(f"the graph holds {sorted(foreign)}; a plain CNN has only {sorted(PLAIN_OPERATORS)}")
+        raise ExportError(f"the graph holds {sorted(foreign)}; a plain CNN has only {sorted(known)}")
     _name_extents(model.graph)
     model.graph.name, model.producer_name, model.producer_version = "segmenter", "emboundary", ""
     return ir.to_proto(model)
@@ -201,15 +212,18 @@ def _checked_parity(net: Segmenter, model: onnx.ModelProto, allowed: float = TOL
 
 
 def _name_extents(graph: ir.Graph) -> None:
-    """Declare n, y and x dynamic: ``y``, ``y/2`` and so on; drop the exporter's notes on values."""
+    """Declare n, y and x dynamic: ``y``, ``y/2`` and so on; drop the exporter's notes on values.
+
+    Maps of other sizes, inside of poolings, are left to the runtime: it plans its memory by equal names.
+    """
     computed = [value for node in graph for value in node.outputs]
     for value in [*graph.inputs, *graph.initializers.values(), *computed]:
         value.metadata_props.clear()
     for value in [*graph.inputs, *computed]:
-        if value.shape is not None:
-            _, channels, height, width = (int(str(extent)) for extent in value.shape)
-            parts = [(axis, whole // here) for axis, whole, here in zip("yx", _TRACED, (height, width), strict=True)]
-            value.shape = ir.Shape(["n", channels, *(axis if part == 1 else f"{axis}/{part}" for axis, part in parts)])
+        if value.shape is not None and value.shape.rank() == 4:
+            _, channels, *sides = (int(str(extent)) for extent in value.shape)
+            named = [_SIDES[axis].get(side) for axis, side in enumerate(sides)]
+            value.shape = ir.Shape(["n", channels, *named])
 
 
 @contextmanager

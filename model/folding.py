@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from emboundary.model.blocks import InvariantLogit, Unit
 from emboundary.model.conv import KernelOrbitConv2d
 from emboundary.model.group_conv import CosetMeanConv2d, GroupConv2d, GroupDeconv2d, OrbitBatchNorm2d
+from emboundary.model.pooling import RegimePool
+from emboundary.model.pooling_lp import LearnedLpPool2d
 from emboundary.model.symmetric import SymmetricConv2d
 from emboundary.model.symmetric_deconv import SymmetricDeconv2d
 
@@ -43,6 +45,8 @@ def expand_and_fold(net: nn.Module) -> nn.Module:
             module.conv, module.norm = _fold(module.conv, module.norm), nn.Identity()
         elif isinstance(module, InvariantLogit) and isinstance(module.of_mean, CosetMeanConv2d):
             module.of_mean = module.of_mean.plain()
+        elif isinstance(module, RegimePool) and isinstance(module.pool, LearnedLpPool2d):
+            module.pool = module.pool.plain()
     return plain
 
 

@@ -21,7 +21,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from emboundary.model.geometry import Footprint, round_up
 
 # Layers that compute every pixel from the same pixel of their inputs, whatever they do to the channels.
-_POINTWISE = frozenset({"Add", "Concat", "Max", "Relu", "Sigmoid", "Squeeze", "Unsqueeze"})
+_POINTWISE = frozenset(
+    {"Abs", "Add", "Clip", "Concat", "Div", "Greater", "Max", "Mul", "Pow", "Relu", "Sigmoid", "Sqrt", "Squeeze"}
+    | {"Unsqueeze", "Where"}
+)
 
 
 @dataclass(frozen=True)
@@ -107,12 +110,18 @@ def flops_per_pixel(plain: nn.Module, stride: int, channels: int = 1) -> float:
 
 
 def _stride(graph: GraphProto) -> int:
-    """Least common multiple of the spacings, in image pixels, of all maps of the graph."""
+    """Least common multiple of the spacings, in image pixels, of all maps of the graph along both axes."""
+    return math.lcm(*(spacing for axis in (0, 1) for spacing in _spacings(graph, axis)))
+
+
+def _spacings(graph: GraphProto, axis: int) -> list[int]:
+    """Spacing of every map along y (axis 0) or x (axis 1)."""
     spacing = {graph.input[0].name: 1}
     for node in _moving(graph):
-        here = spacing[node.input[0]]
+        # the first of its inputs that is a map: a constant may stand before it
+        here = next(spacing[name] for name in node.input if name in spacing)
         if node.op_type in ("Conv", "MaxPool", "AveragePool"):
-            here *= _spatial(node, "strides", 0, default=1)
+            here *= _spatial(node, "strides", axis, default=1)
         elif node.op_type in ("ConvTranspose", "DepthToSpace"):
             name = "blocksize" if node.op_type == "DepthToSpace" else "strides"
             here, rest = divmod(here, _attribute(node, name)[0])
@@ -122,7 +131,7 @@ def _stride(graph: GraphProto) -> int:
     last = spacing[graph.output[0].name]
     if last != 1:
         raise ValueError(f"output pixels stand {last} image pixels apart; the map must be of the image's size")
-    return math.lcm(*spacing.values())
+    return list(spacing.values())
 
 
 def _moving(graph: GraphProto) -> list[NodeProto]:
@@ -169,6 +178,11 @@ def _reach(node: NodeProto, axis: int, out: Interval, constants: dict[str, onnx.
         starts, axes = (numpy_helper.to_array(constants[node.input[i]]).tolist() for i in (1, 3))
         start = dict(zip(axes, starts, strict=True)).get(axis + 2, 0)
         return Interval(out.low + start, out.high + start)
+    if node.op_type == "Pad":
+        before = numpy_helper.to_array(constants[node.input[1]]).tolist()[axis + 2]
+        return Interval(out.low - before, out.high - before)
+    if node.op_type == "Gather" and _attribute(node, "axis") == (1,):
+        return out
     raise ValueError(f"the reach of operator {node.op_type} is not known; add it to footprint.py with a test")
 
 

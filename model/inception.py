@@ -3,7 +3,7 @@
     image (1 channel, or the section amid its neighbours, 2 context + 1)
       |
     Stem         two 3x3 convolutions, full resolution ------------------ skip ----+
-      | 2x2 max pooling                                                            |
+      | 2x2 pooling                                                                |
     Inception A  1/2 ----------------------------------- deconvolution x2 ---------+
       |                                                                            | concatenate,
     Reduction A                                                                    | 3x3, 1x1, logit
@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from emboundary.model.blocks import Inception, InvariantLogit, Layers, Reduction, Upsample
 from emboundary.model.group_conv import Fields
@@ -51,9 +50,10 @@ class Segmenter(nn.Module):
     def __init__(self, spec: SegmenterSpec) -> None:
         super().__init__()
         self.spec = spec
-        group, layers = spec.group, Layers(spec.group, spec.trunk_level)
+        group, layers = spec.group, Layers(spec.group, spec.trunk_level, spec.pool)
         self.stem = Stem(spec)
-        self.inception_a, fields_a = _stack(layers, self.stem.trunk_fields, spec.a, spec.blocks[0])
+        self.pool = layers.pool(self.stem.trunk_fields)
+        self.inception_a, fields_a = _stack(layers, self.pool.fields, spec.a, spec.blocks[0])
         self.reduction_a = Reduction(layers, fields_a, 2 * spec.a)
         self.inception_b, fields_b = _stack(layers, self.reduction_a.fields, spec.b, spec.blocks[1])
         self.reduction_b = Reduction(layers, fields_b, 2 * spec.b)
@@ -74,7 +74,7 @@ class Segmenter(nn.Module):
     def decoded(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """What the decoder joins, all at full resolution: the maps of Inception A, B and C, and the stem's skip."""
         trunk, skip = self.stem(x)
-        a = self.inception_a(F.max_pool2d(trunk, 2))
+        a = self.inception_a(self.pool(trunk))
         b = self.inception_b(self.reduction_a(a))
         c = self.inception_c(self.reduction_b(b))
         return self.up_a(a), self.up_b(b), self.up_c(c), skip

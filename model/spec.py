@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from emboundary.model.groups import C1, C2, C4, D1, D2, D4, Group, find_group
+from emboundary.model.pooling import Kind as PoolingKind
+from emboundary.model.pooling import PoolSpec
 from emboundary.model.symmetric import LEVEL_GROUPS
 
 Symmetry = Literal["plain", "paper", "d4", "custom"]
@@ -24,6 +26,7 @@ Maxout = Literal["none", "skip", "beside", "first", "both"]
 Last = Literal["max", "max-mean"]
 
 STRIDE = 8
+_WITH_EXPONENT = ("lp", "gaussian-lp", "learned-lp")
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,10 @@ class SegmenterSpec:
             the published stem), or all 8 elements in both (``d4-maxout``); ``copies``: rotated copies side by side,
             without a maximum.  None: like the trunk.
         level: of symmetric kernels, 0 (none) to 4.
+        pooling: what halves the resolution, behind the stem and in the reductions; see ``model/pooling.py``.  Windows
+            are 2x2; those of ``gaussian-lp`` overlap and are 4x4.  ``heterogeneous`` and ``side-by-side`` are of
+            maximum and average.  The average pooling inside of Inception modules stays.
+        pooling_p: exponent of ``lp`` and ``gaussian-lp``, and the one that ``learned-lp`` begins with; None: 4.
 
     Raises:
         ValueError: a width that is not a positive multiple of 8, fewer than one block, a context below 0, or choices
@@ -82,6 +89,8 @@ class SegmenterSpec:
     trunk: Trunk | None = None
     stem_kind: StemKind | None = None
     level: int = 0
+    pooling: PoolingKind = "max"
+    pooling_p: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("stem", "a", "b", "c", "decoder", "head", "mix"):
@@ -95,8 +104,10 @@ class SegmenterSpec:
         self._check_choices()
 
     def _check_choices(self) -> None:
-        for name in ("trunk", "stem_kind"):
+        for name, known in (("trunk", get_args(Trunk)), ("stem_kind", get_args(StemKind))):
             chosen = getattr(self, name)
+            if chosen is not None and chosen not in known:
+                raise ValueError(f"{name} is {chosen!r}; it must be one of {', '.join(known)}")
             if chosen is not None and self.symmetry != "custom":
                 raise ValueError(
                     f"{name} is {chosen!r}; symmetry {self.symmetry!r} settles it already: leave it out, or give "
@@ -114,6 +125,29 @@ class SegmenterSpec:
                 f"level is {self.level}; it is that of symmetric kernels: give trunk or stem_kind 'symmetric', or "
                 "leave it out"
             )
+
+        if self.pooling_p is not None and self.pooling not in _WITH_EXPONENT:
+            raise ValueError(
+                f"pooling_p is {self.pooling_p}; pooling {self.pooling!r} has no exponent: leave it out, or give one "
+                f"of {', '.join(_WITH_EXPONENT)}"
+            )
+        try:
+            _ = self.pool
+        except ValueError as error:
+            raise ValueError(f"pooling is {self.pooling!r}: {error}") from error
+
+    @property
+    def pool(self) -> PoolSpec:
+        """The pooling that halves the resolution."""
+        exponent = PoolSpec.p if self.pooling_p is None else self.pooling_p
+        # An even window with padding: its grid lies symmetrically on even sides.
+        kernel, padding = (4, 1) if self.pooling == "gaussian-lp" else (2, 0)
+        return PoolSpec(self.pooling, kernel=kernel, padding=padding, p=exponent)
+
+    @property
+    def computes_with_values(self) -> bool:
+        """Whether a layer divides, multiplies or takes powers of what it pools, as no plain CNN does."""
+        return self.pooling not in ("max", "average", "heterogeneous", "side-by-side")
 
     @property
     def chosen_trunk(self) -> Trunk:

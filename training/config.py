@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from emboundary.model.pooling import Kind as PoolingKind
 from emboundary.model.spec import STRIDE, Last, Maxout, SegmenterSpec, StemKind, Symmetry, Trunk
 from emboundary.training.learning.recipe import LearningConfig
 from emboundary.training.strict import ConfigError, Fraction, NotNegative, PositiveInt, Strict, read_based, validated
@@ -45,6 +46,8 @@ class ModelConfig(Strict):
     trunk: Trunk | None = None
     stem_kind: StemKind | None = None
     level: Annotated[int, Field(ge=0, le=4)] = 0
+    pooling: PoolingKind = "max"
+    pooling_p: float | None = None
 
     def spec(self) -> SegmenterSpec:
         """The frozen description that the network is built from."""
