@@ -29,9 +29,9 @@ class _PermutedCopies(torch.autograd.Function):
 
     @staticmethod
     def forward(weight: Tensor, table: Tensor) -> Tensor:
-        outputs, inputs, taps = weight.shape
-        shape = (outputs, table.shape[0], inputs, taps)
-        return weight[:, None].expand(shape).gather(3, table[None, :, None].expand(shape))
+        # not ``gather``, which the tools that read exported graphs cannot always compute beforehand
+        copies = weight.flatten(0, 1).index_select(1, table.flatten())
+        return copies.reshape(*weight.shape[:2], *table.shape).transpose(1, 2)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:  # noqa: ARG004

@@ -222,6 +222,9 @@ class OrbitBatchNorm2d(nn.BatchNorm2d):
     """Batch norm with one mean, variance, scale and shift per orbit of ``order`` channels side by side.
 
     Shapes: (N, fields * order, H, W) unchanged.
+
+    Raises:
+        ValueError: a map of other channels.
     """
 
     def __init__(self, order: int, fields: int) -> None:
@@ -230,7 +233,12 @@ class OrbitBatchNorm2d(nn.BatchNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         # An orbit's channels lie side by side, so that a whole field is one plane of order * H rows.
-        n, _, h, w = x.shape
+        n, channels, h, w = x.shape
+        if channels != self.num_features * self.order:
+            raise ValueError(
+                f"x has {channels} channels; {self.num_features} orbits of {self.order} channels each are "
+                f"{self.num_features * self.order}"
+            )
         return super().forward(x.reshape(n, self.num_features, self.order * h, w)).reshape(x.shape)
 
     def scale_and_shift(self) -> tuple[Tensor, Tensor]:
