@@ -134,4 +134,6 @@ def _error(element: str, got: Tensor, wanted: Tensor) -> ElementError:
 
 
 def _relative(error: float, size: float) -> float:
-    return error / size if size else (math.inf if error else 0.0)
+    if not error:
+        return 0.0
+    return error / size if size and math.isfinite(error) else math.inf

@@ -27,8 +27,16 @@ from torch import Tensor, nn
 
 from emboundary.model.blocks import Inception, InvariantLogit, Reduction, Unit, Upsample
 from emboundary.model.conv import KernelOrbitConv2d, OrbitMaxoutConv2d
-from emboundary.model.group_conv import coset_max
+from emboundary.model.coset import CosetPool2d, SubgroupPool2d, coset_max
 from emboundary.model.inception import Segmenter
+from emboundary.model.pooling import (
+    GlobalAverage,
+    GlobalMax,
+    HeterogeneousPool,
+    MaxoutChannels,
+    RegimePool,
+    SideBySidePool,
+)
 from emboundary.model.spectral import spectral_norm
 
 
@@ -151,6 +159,7 @@ _AFFINE = (
     nn.AvgPool2d,
     nn.AdaptiveAvgPool2d,
     nn.Flatten,
+    GlobalAverage,
 )
 
 
@@ -165,6 +174,10 @@ def constant(_module: nn.Module) -> float | None:
 
 @constant.register(nn.ReLU)
 @constant.register(nn.Tanh)
+@constant.register(GlobalMax)
+@constant.register(MaxoutChannels)
+@constant.register(CosetPool2d)
+@constant.register(SubgroupPool2d)
 def _(_module: nn.Module) -> float:
     return 1.0
 
@@ -209,6 +222,22 @@ def through(module: nn.Module, name: str, at: Reached, _walk: Walk) -> Reached:
             "give it one with constant.register or a rule with through.register of emboundary.model.lipschitz"
         )
     return at.then(module, known)
+
+
+@through.register
+def _(module: RegimePool, name: str, at: Reached, walk: Walk) -> Reached:
+    return walk(name, module.pool, at)
+
+
+@through.register
+def _(module: HeterogeneousPool, name: str, at: Reached, walk: Walk) -> Reached:
+    parts = zip(module.pools, torch.split(at.x, module.channels, dim=1), strict=True)
+    return at.then(module, max(walk(name, pool, Reached(part, 1.0)).constant for pool, part in parts))
+
+
+@through.register
+def _(module: SideBySidePool, name: str, at: Reached, walk: Walk) -> Reached:
+    return at.then(module, math.hypot(*(walk(name, pool, Reached(at.x, 1.0)).constant for pool in module.pools)))
 
 
 @through.register

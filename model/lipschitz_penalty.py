@@ -101,11 +101,9 @@ class LipschitzPenalty(nn.Module):
 
 
 def _convolutions(net: nn.Module) -> list[_Layer]:
-    modules: list[tuple[str, nn.Module | None]] = [
-        (name, module)
-        for name, module in net.named_modules()
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.BatchNorm2d | Expandable)
-    ]
+    chosen = (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, Expandable)
+    modules: list[tuple[str, nn.Module | None]] = []
+    modules += [(name, module) for name, module in net.named_modules() if isinstance(module, chosen)]
     found = []
     for (name, module), (_, behind) in pairwise([*modules, ("", None)]):
         if module is None or isinstance(module, nn.BatchNorm2d):

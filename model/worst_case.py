@@ -65,8 +65,13 @@ class WorstTranslation:
 
 def relative_change(output: Tensor, upright: Tensor) -> Tensor:
     """``|output - upright| / |upright|`` of every image, in the Euclidean norm; the default score."""
-    difference: Tensor = torch.linalg.vector_norm((output - upright).flatten(1), dim=1)
-    return difference / torch.linalg.vector_norm(upright.flatten(1), dim=1)
+    found: Tensor = _lengths(output - upright) / _lengths(upright)
+    return found
+
+
+def _lengths(x: Tensor) -> Tensor:
+    lengths: Tensor = torch.linalg.vector_norm(x.flatten(1), dim=1)
+    return lengths
 
 
 def worst_rotation(
