@@ -156,15 +156,16 @@ def test_an_experiment_is_trained_scored_and_scored_again(run: Run, trained: Pat
     record = json.loads((tmp_path / "out" / "which.json").read_text())
     exact, inexact = record["outcomes"]
     assert (exact["variant"], inexact["variant"]) == ("exact", "not exact")
-    assert exact["eight_passes"] is None
-    assert inexact["eight_passes"]["synthetic"]["roc_auc"] != inexact["one_pass"]["synthetic"]["roc_auc"]
+    assert sorted(exact["scores"]) == ["synthetic AP", "synthetic AUC"]
+    assert inexact["scores"]["synthetic AUC, 8 passes"] != inexact["scores"]["synthetic AUC"]
     assert inexact["parameters"] > 4 * exact["parameters"]
-    assert record["configs"]["not exact"]["model"]["symmetry"] == "plain"
+    assert record["configs"]["not-exact"]["model"]["symmetry"] == "plain"
     page = (tmp_path / "out" / "which.md").read_text()
     assert page.startswith("# Which?\n")
-    assert "Trained on sections synthetic 0:4; scored on sections synthetic 4:6, ROC AUC / average precision" in page
-    one = exact["one_pass"]["synthetic"]
-    assert f"| {one['roc_auc']:.5f} / {one['average_precision']:.4f} | exact: the same" in page
+    assert "Trained on sections synthetic 0:4; scored on sections synthetic 4:6, one pass; 2 steps; seed 0." in page
+    one = exact["scores"]
+    shown = f"{one['synthetic AUC']:.5f} | {one['synthetic AP']:.4f}"
+    assert f"| {shown} | exact: the same | exact: the same |" in page
     rows = [line for line in page.splitlines() if line.startswith("|")]
     assert len(rows) == 4
     assert len({row.count("|") for row in rows}) == 1

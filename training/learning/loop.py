@@ -133,6 +133,8 @@ def _step(
     with torch.autocast(images.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
         given = outputs(images)
     loss = task.loss(state.learner, given, *targets)
+    if state.learner.penalty is not None:
+        loss = loss + config.lipschitz * state.learner.penalty()
     state.optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(state.learner.parameters(), config.optimiser.clip)

@@ -59,6 +59,7 @@ class LearningConfig(Strict):
         precision: ``float32``, or ``bfloat16`` for mixed precision (weights stay float32).
         channels_last: keep feature maps with the channel fastest, as GPUs' tensor cores like them.
         compile: let ``torch.compile`` fuse the layers; minutes at the start.
+        lipschitz: weight of the penalty on convolutions that expand (``LipschitzPenalty``); 0: none.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -66,6 +67,7 @@ class LearningConfig(Strict):
     precision: Literal["float32", "bfloat16"] = "float32"
     channels_last: bool = False
     compile: bool = False
+    lipschitz: NotNegative = 0.0
     optimiser: OptimiserConfig
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from emboundary.model.lipschitz_penalty import LipschitzPenalty
 from emboundary.training.learning.recipe import LearningConfig, OptimiserConfig
 from emboundary.training.learning.task import Learner, Task
 
@@ -42,6 +43,8 @@ def new_state(task: Task[LearningConfig], device: torch.device) -> TrainState:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(task.config.seed)
         learner = task.learner()
+    if task.config.lipschitz:
+        learner.penalty = LipschitzPenalty(learner.network, seed=task.config.seed)
     learner = learner.to(device).train()
     average = copy.deepcopy(learner.network).requires_grad_(False)
     return TrainState(learner, average, _optimiser(task.config.optimiser, learner), step=0, losses=[])

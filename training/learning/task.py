@@ -21,9 +21,14 @@ class Learner(nn.Module):
 
     Attributes:
         network: the part that a run is for; its weights are averaged and kept.
+        penalty: what is added to the loss whatever the batch, if anything is; a scalar.
     """
 
     network: nn.Module
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.penalty: nn.Module | None = None
 
 
 class Task(Protocol[Config]):
