@@ -28,7 +28,8 @@ class AllCnnConfig(Strict):
         group: of the convolutions.
         filters: fields of the first three layers; the next five have twice as many.
         batch_norm: behind every convolution, in place of its bias.  The paper's text names none; the authors'
-            published experiments have it.
+            published experiments have it.  Without it large steps can end with the last ReLU silent for every class,
+            and nothing left to learn from: Adam's rate must be 0.001 or so.
         dropout_image: share of the image's values that training drops.
         dropout: the same behind each strided layer.
     """

@@ -44,9 +44,9 @@ def test_a_network_learns(name: str) -> None:
     labels = torch.arange(10) % 5
     images = torch.randn(10, 1, 32, 32) + torch.linspace(-1, 1, 5)[labels, None, None, None]
     net = network(SMALL[name] | ({"dropout_image": 0.0, "dropout": 0.0} if "All" in name else {}))
-    optimiser = torch.optim.Adam(net.parameters(), 0.01)
+    optimiser = torch.optim.Adam(net.parameters(), 0.003)
     losses = []
-    for _ in range(15):
+    for _ in range(20):
         loss = nn.functional.cross_entropy(net(images), labels)
         optimiser.zero_grad()
         loss.backward()
