@@ -10,6 +10,7 @@ from rich.console import Console
 
 from emboundary.model.folding import expand_and_fold
 from emboundary.model.footprint import count_parameters, flops_per_pixel
+from emboundary.model.groups import D4
 from emboundary.model.inception import STRIDE
 from emboundary.training.config import TrainConfig
 from emboundary.training.crops.data import load_volume
@@ -32,7 +33,7 @@ def run_segmenter(
     volumes = [load_volume(data, volume, sections) for volume, sections in variant.scored]
     one = {volume.name: score_network(run.network, volume, tta=False) for volume in volumes}
     scores = _named(one, "")
-    if eight and config.model.symmetry != "d4":
+    if eight and run.network.spec.law != D4:
         scores |= _named({v.name: score_network(run.network, v, tta=True) for v in volumes}, ", 8 passes")
     return Outcome(
         variant=variant.label,
