@@ -76,8 +76,9 @@ def give_statistics(module: nn.Module) -> None:
             for values, low, high in ((norm.running_mean, -0.5, 0.5), (norm.running_var, 0.5, 2.0)):
                 assert values is not None
                 values.uniform_(low, high)
-            nn.init.uniform_(norm.weight, 0.5, 2.0)
-            nn.init.uniform_(norm.bias, -0.5, 0.5)
+            if norm.affine:
+                nn.init.uniform_(norm.weight, 0.5, 2.0)
+                nn.init.uniform_(norm.bias, -0.5, 0.5)
 
 
 IMAGE = Fields(trivial=1)

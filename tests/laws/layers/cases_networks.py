@@ -12,8 +12,10 @@ from emboundary.training.networks import build_network
 from emboundary.training.networks.all_cnn import AllCnnConfig
 from emboundary.training.networks.densenet import DenseNetConfig
 from emboundary.training.networks.parts import Buildable
+from emboundary.training.networks.pooling import PoolConfig, PoolingCnnConfig
 from emboundary.training.networks.resnet import ResNetConfig
 from emboundary.training.networks.rotated_mnist import RotatedMnistConfig
+from emboundary.training.networks.scattering import ScatteringConfig
 
 GREY, COLOUR, LOGITS = Fields(trivial=1), Fields(trivial=3), Fields(trivial=4)
 SQUARE = (C1, C2, C4, D1, D2, D4)
@@ -66,6 +68,15 @@ def _dense(level: int) -> Callable[[Group], Buildable]:
     return lambda _: DenseNetConfig(level=level, growth=4)
 
 
+def _pooling(group: Group) -> Buildable:
+    pool, second = PoolConfig(kind="side-by-side"), PoolConfig(kind="heterogeneous", regimes=("entropy", "lp"))
+    return PoolingCnnConfig(group=group.name, filters=4, pool=pool, second_pool=second)
+
+
+def _maxout(group: Group) -> Buildable:
+    return PoolingCnnConfig(group=group.name, filters=4, activation="maxout", end="max")
+
+
 def _planar(_: Group) -> Buildable:
     return RotatedMnistConfig(group="C1", filters=4)
 
@@ -82,6 +93,10 @@ CASES = [
     _case("residual network on centred grids", _resnet, 17),
     _case("residual network on even sides, as published", _resnet, 16, TURNED, violation=0.01),
     _case("residual network, classifier of orbits", _orbits, 17, TURNED, violation=0.01),
+    _case("pooling network, several regimes", _pooling, 12),
+    _case("pooling network, maxout and global maximum", _maxout, 12),
+    _case("pooling network where windows do not divide a side", _pooling, 10, TURNED, violation=0.01),
+    _case("linear classifier of scattering", lambda _: ScatteringConfig(angles=4), 8, TURNED, violation=0.01),
     _case("DenseNet of symmetry 1", _dense(1), 16, (C1, D1)),
     _case("DenseNet of symmetry 2", _dense(2), 16, (C1, C2, D1, D2)),
     *(_case(f"DenseNet of symmetry {level}", _dense(level), 16) for level in (3, 4)),
