@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from emboundary.training.experimenting.plan import EXPERIMENTS, load_experiment
+from emboundary.training.config import TrainConfig
+from emboundary.training.experimenting.plan import EXPERIMENTS, find_experiment, load_experiment
 from emboundary.training.strict import ConfigError
 
 HEAD = """
@@ -121,3 +122,57 @@ def test_without_sections_every_volume_is_scored_on_its_validation_sections(fold
     assert [(volume.name, sections) for volume, sections in loaded.variants[0].scored] == [("synthetic", (5, 6))]
     with pytest.raises(ConfigError, match="sections is missing, and no volume has validation sections; give one"):
         load_experiment(write(folder, HEAD.replace("sections = [4, 6]\n", "") + VARIANT.format("")))
+
+
+BUDGETS = '[budget.small]\nnote = "Little."\nset = { "optimiser.steps" = 3, "augment.noise" = 0.7 }\nseeds = [4, 5]\nvariants = ["one"]\n'
+
+
+def test_a_budget_changes_the_base_before_the_variant_does(folder: Path) -> None:
+    text = HEAD + BUDGETS + VARIANT.format('"augment.noise" = 0.9') + 'budget.small = { "model.a" = 16 }\n'
+    path = write(folder, text + VARIANT.format("").replace("one", "two"))
+    first, second = load_experiment(path, "small").variants
+    assert (first.label, second.label, first.folder, second.folder) == ("one", "one", "one-seed4", "one-seed5")
+    assert (first.config.optimiser.steps, first.config.seed, second.config.seed) == (3, 4, 5)
+    assert isinstance(first.config, TrainConfig)
+    assert (first.config.augment.noise, first.config.model.a) == (0.9, 16)
+    assert [v.folder for v in load_experiment(path).variants] == ["one", "two"]
+    assert [v.label for v in load_experiment(path, only=["two"]).variants] == ["two"]
+
+
+@pytest.mark.parametrize(
+    ("text", "budget", "only", "message"),
+    [
+        (BUDGETS + VARIANT.format(""), "huge", (), "budget is 'huge'; experiment {} has small"),
+        (VARIANT.format(""), "small", (), "budget is 'small'; experiment {} has none, so leave --budget out"),
+        (BUDGETS + VARIANT.format(""), "small", ("two",), "experiment {} has no variant 'two'; it has ['one']"),
+        (
+            BUDGETS + VARIANT.format("") + VARIANT.format("").replace("one", "two"),
+            "small",
+            ("two",),
+            "variant 'two' is not in this budget of experiment {}; it has ('one',)",
+        ),
+        ('order = ["none"]\n' + VARIANT.format(""), None, (), "experiment {} has no variant 'none'; it has ['one']"),
+        (
+            VARIANT.format("") + "budget.small = {}\n",
+            None,
+            (),
+            "experiment {}, variant 'one': there is no budget 'small'",
+        ),
+    ],
+)
+def test_a_budget_or_a_variant_that_is_not_there_is_refused(
+    folder: Path, text: str, budget: str | None, only: tuple[str, ...], message: str
+) -> None:
+    path = write(folder, HEAD + text)
+    with pytest.raises(ConfigError) as refused:
+        load_experiment(path, budget, only)
+    assert str(refused.value).startswith(message.format(path))
+
+
+def test_an_experiment_is_found_by_its_name_or_its_path(folder: Path) -> None:
+    assert find_experiment("rotated-mnist") == EXPERIMENTS / "rotated-mnist.toml"
+    assert find_experiment(str(folder / "none.toml")) == folder / "none.toml"
+    with pytest.raises(
+        ConfigError, match=r"experiment 'rotated' does not exist; give the path of a TOML file, or one of"
+    ):
+        find_experiment("rotated")
