@@ -121,7 +121,8 @@ class KernelOrbitConv2d(Expanded):
 
     def expand(self) -> Tensor:
         """Return the ordinary filter bank, (outputs * T, inputs, k, k)."""
-        return permuted_copies(self.weight, self._table).flatten(0, 1).unflatten(2, (self.kernel, self.kernel))
+        bank = permuted_copies(self.weight, self._table).flatten(0, 1)
+        return torch.unflatten(bank, 2, (self.kernel, self.kernel))
 
     def forward(self, x: Tensor) -> Tensor:
         return F.conv2d(x, self.bank(), stride=self.stride, padding=self.padding)

@@ -170,7 +170,7 @@ class HeterogeneousPool(Pooling):
         parts += [(Fields(trivial=number), regime) for number, regime in zip(trivial, spec.regimes, strict=True)]
         parts = [(part, regime) for part, regime in parts if part != Fields()]
         self.channels = tuple(part.channels(group) for part, _ in parts)
-        self.pools = nn.ModuleList(_regime(replace(spec, kind=regime), part, group) for part, regime in parts)
+        self.pools = nn.ModuleList(RegimePool(replace(spec, kind=regime), part, group) for part, regime in parts)
 
     def forward(self, x: Tensor) -> Tensor:
         pooled, start = [], 0
@@ -194,7 +194,7 @@ class SideBySidePool(Pooling):
         super().__init__(Fields(count * fields.regular, count * fields.trivial))
         self.regular = fields.regular * group.order
         self.mixed = fields.regular > 0 and fields.trivial > 0
-        self.pools = nn.ModuleList(_regime(replace(spec, kind=regime), fields, group) for regime in spec.regimes)
+        self.pools = nn.ModuleList(RegimePool(replace(spec, kind=regime), fields, group) for regime in spec.regimes)
 
     def forward(self, x: Tensor) -> Tensor:
         pooled = [pool(x) for pool in self.pools]

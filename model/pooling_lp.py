@@ -114,7 +114,7 @@ class LearnedLpPool2d(nn.Module):
         return ChannelLpPool2d(self.kernel, self.stride, self._per_channel().detach(), padding=self.padding)
 
     def _per_channel(self) -> Tensor:
-        regular, trivial = self.exponents.split([self.fields.regular, self.fields.trivial])
+        regular, trivial = torch.split(self.exponents, [self.fields.regular, self.fields.trivial])
         return torch.cat([regular.repeat_interleave(self.group.order), trivial])[:, None, None]
 
     def forward(self, x: Tensor) -> Tensor:

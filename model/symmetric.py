@@ -103,7 +103,7 @@ class SymmetricConv2d(Expanded):
 
     def expand(self) -> Tensor:
         """Return the ordinary filter bank, (outputs, inputs, k, k)."""
-        return self.weight.index_select(2, self._classes).unflatten(2, (self.kernel, self.kernel))
+        return torch.unflatten(self.weight.index_select(2, self._classes), 2, (self.kernel, self.kernel))
 
     def forward(self, x: Tensor) -> Tensor:
         return F.conv2d(x, self.bank(), self.bias, stride=self.stride, padding=self.padding)
