@@ -20,7 +20,7 @@ def permuted_copies(weight: Tensor, table: Tensor) -> Tensor:
 
     Shapes: weight (O, I, taps), table (T, taps), every row a permutation -> (O, T, I, taps).
     """
-    copies: Tensor = _PermutedCopies.apply(weight, table)
+    copies: Tensor = _PermutedCopies.apply(weight, table)  # type: ignore[no-untyped-call]
     return copies
 
 
@@ -84,7 +84,7 @@ class Expanded(nn.Module, ABC):
         return kept.bank
 
     def _may_keep(self, own: tuple[Tensor, ...]) -> bool:
-        if self.training or torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[no-untyped-call]
+        if self.training or torch.compiler.is_compiling():
             return False
         if torch.is_grad_enabled() and any(parameter.requires_grad for parameter in own):
             return False

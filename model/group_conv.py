@@ -120,8 +120,8 @@ class _GroupLayer(nn.Module):
         """Give an ordinary convolution this layer's weights."""
         with torch.no_grad():
             conv.weight.copy_(weight)
-            if conv.bias is not None:
-                conv.bias.copy_(self.expand_bias())
+            if conv.bias is not None and (bias := self.expand_bias()) is not None:
+                conv.bias.copy_(bias)
         return conv
 
 

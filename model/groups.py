@@ -275,7 +275,8 @@ class Group:
         cosets = self.cosets(subgroup)
         coset_of = np.empty(self.order, dtype=np.int64)
         coset_of[cosets] = np.arange(len(cosets))[:, None]
-        return coset_of[self.product[:, cosets[:, 0]]]
+        action: Places = coset_of[self.product[:, cosets[:, 0]]]
+        return action
 
     def is_normal(self, subgroup: Group) -> bool:
         """Whether g H = H g for every g, so that the cosets are a group themselves, G / H."""
