@@ -40,6 +40,7 @@ from emboundary.model.folding import expand_and_fold
 from emboundary.model.footprint import count_parameters, flops_per_pixel, receptive_field
 from emboundary.model.inception import STRIDE, Segmenter
 from emboundary.model.lowering import lower
+from emboundary.model.operators import COMPUTING_OPERATORS, PLAIN_OPERATORS
 from emboundary.model.parity import Parity, measure_parity
 from emboundary.model.repository import DESCRIPTION_FILE, MODEL_FILE
 from emboundary.model.storage import one_digit_above, store_in_half
@@ -57,17 +58,6 @@ _SIDES = tuple(
 )
 WEIGHTS_FILE = "weights.safetensors"
 CARD_FILE = "CARD.md"
-
-# What a plain CNN may consist of; anything else means that a pass no longer recognises what it should rewrite.
-PLAIN_OPERATORS = frozenset(
-    {"Add", "AveragePool", "Concat", "Conv", "DepthToSpace", "MaxPool", "Relu", "Sigmoid", "Slice"}
-    | {"Squeeze", "Unsqueeze"}
-)
-
-# What the poolings that compute with values add, and scattering.
-COMPUTING_OPERATORS = frozenset(
-    {"Abs", "Clip", "Div", "Gather", "Greater", "Max", "Mul", "Pad", "Pow", "Sqrt", "Where"}
-)
 
 
 class ExportError(RuntimeError):
@@ -98,6 +88,7 @@ def build_onnx(net: Segmenter) -> onnx.ModelProto:
     lower(model.graph)
     Sequential(RemoveUnusedNodesPass(), ClearMetadataAndDocStringPass(), NameFixPass(), CheckerPass())(model)
     known = PLAIN_OPERATORS | COMPUTING_OPERATORS if net.spec.computes_with_values else PLAIN_OPERATORS
+    # anything else means that a pass no longer recognises what it should rewrite
     foreign = {node.op_type for node in model.graph} - known
     if foreign:
         raise ExportError(f"the graph holds {sorted(foreign)}; a plain CNN has only {sorted(known)}")

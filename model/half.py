@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from emboundary.model.head import head_of, name_nodes
+from emboundary.model.operators import refuse_computing
 from emboundary.model.storage import LARGEST_HALF, checked_half, restore_whole
 
 Images = NDArray[np.float32]
@@ -55,8 +56,10 @@ def to_half(model: onnx.ModelProto, whole: Collection[str] | None = None) -> onn
         whole: names that ``name_nodes`` gives to the nodes that stay float32; the head if None.
 
     Raises:
-        ValueError: a weight beyond float16's range, or maps that come too near its end on extreme images.
+        ValueError: a weight beyond float16's range, maps that come too near its end on extreme images, or layers that
+            compute with the values they pool.
     """
+    refuse_computing(model, "float16")
     half = restore_whole(model)
     name_nodes(half)
     largest = largest_value(half, extreme_images(_channels(half)))

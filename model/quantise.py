@@ -37,6 +37,7 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 
 from emboundary.model.head import head_of, name_nodes
 from emboundary.model.integer_lowering import lower_for_integers
+from emboundary.model.operators import refuse_computing
 from emboundary.model.storage import restore_whole
 
 Images = NDArray[np.float32]
@@ -51,8 +52,10 @@ def quantise(model: onnx.ModelProto, images: Sequence[Images]) -> onnx.ModelProt
             The range of each map is the widest over all of them; whatever goes beyond is clipped later.
 
     Raises:
-        ValueError: no image, or an average pooling that leaves its padding out.
+        ValueError: no image, an average pooling that leaves its padding out, or layers that compute with the values
+            they pool.
     """
+    refuse_computing(model, "int8")
     if not images:
         raise ValueError("images is empty; the ranges of maps are measured on them: give some of the training sections")
     prepared = _prepare(model)

@@ -21,6 +21,7 @@ StemKind = Literal[
     "rotation-flip",
     "d4-maxout",
     "copies",
+    "scattering",
 ]
 Maxout = Literal["none", "skip", "beside", "first", "both"]
 Last = Literal["max", "max-mean"]
@@ -61,8 +62,10 @@ class SegmenterSpec:
             turned copies of each kernel: over ``angles`` rotations in both layers (``rotation-maxout``), over the
             published set of flips in both (``flip-maxout``), rotations first and flips second (``rotation-flip``,
             the published stem), or all 8 elements in both (``d4-maxout``); ``copies``: rotated copies side by side,
-            without a maximum.  None: like the trunk.
+            without a maximum; ``scattering``: fixed wavelets of ``angles`` orientations and ``scales`` scales and
+            moduli, order 2, at full resolution, then a learned 1x1 layer.  None: like the trunk.
         level: of symmetric kernels, 0 (none) to 4.
+        scales: of a scattering stem, which averages over 2^scales pixels; 1 to 3.
         pooling: what halves the resolution, behind the stem and in the reductions; see ``model/pooling.py``.  Windows
             are 2x2; those of ``gaussian-lp`` overlap and are 4x4.  ``heterogeneous`` and ``side-by-side`` are of
             maximum and average.  The average pooling inside of Inception modules stays.
@@ -89,6 +92,7 @@ class SegmenterSpec:
     trunk: Trunk | None = None
     stem_kind: StemKind | None = None
     level: int = 0
+    scales: int = 2
     pooling: PoolingKind = "max"
     pooling_p: float | None = None
 
@@ -126,6 +130,13 @@ class SegmenterSpec:
                 "leave it out"
             )
 
+        if not 1 <= self.scales <= 3:
+            raise ValueError(f"scales is {self.scales}; a scattering stem has 1 to 3 of them")
+        if self.stem_kind == "scattering" and self.maxout == "first":
+            raise ValueError(
+                "maxout is 'first'; the first layer of a scattering stem has no copies to take it over: give 'none', "
+                "'skip', 'beside' or 'both'"
+            )
         if self.pooling_p is not None and self.pooling not in _WITH_EXPONENT:
             raise ValueError(
                 f"pooling_p is {self.pooling_p}; pooling {self.pooling!r} has no exponent: leave it out, or give one "
@@ -146,8 +157,13 @@ class SegmenterSpec:
 
     @property
     def computes_with_values(self) -> bool:
-        """Whether a layer divides, multiplies or takes powers of what it pools, as no plain CNN does."""
-        return self.pooling not in ("max", "average", "heterogeneous", "side-by-side")
+        """Whether a layer divides, multiplies or takes roots of what it is given, as no plain CNN does."""
+        return self.chosen_stem == "scattering" or self.pooling not in (
+            "max",
+            "average",
+            "heterogeneous",
+            "side-by-side",
+        )
 
     @property
     def chosen_trunk(self) -> Trunk:
@@ -188,7 +204,7 @@ class SegmenterSpec:
     @property
     def _stem_law(self) -> Group:
         match self.chosen_stem:
-            case "group":
+            case "group" | "scattering":
                 return self.group
             case "symmetric":
                 return LEVEL_GROUPS[self.level]

@@ -11,6 +11,7 @@ from emboundary.model.blocks import Layers, Unit
 from emboundary.model.conv import KernelOrbitConv2d, d4_elements, flips, rotations
 from emboundary.model.group_conv import Fields, OrbitBatchNorm2d, coset_max
 from emboundary.model.groups import C1
+from emboundary.model.scattering import OrientationFields, Scattering2d
 from emboundary.model.spec import SegmenterSpec
 
 Tables = tuple[NDArray[np.int64], NDArray[np.int64]]
@@ -25,12 +26,14 @@ class Stem(nn.Module):
     def __init__(self, spec: SegmenterSpec) -> None:
         super().__init__()
         kind, self.order = spec.chosen_stem, spec.group.order
-        self.maxout = spec.maxout if kind == "group" else "none"
+        self.maxout = spec.maxout if kind in ("group", "scattering") and self.order > 1 else "none"
         # Over C1 a regular field is a channel like any other.
         self.trunk_fields = Fields(regular=spec.stem) if spec.group == C1 else Fields(trivial=spec.stem)
         self.skip_fields = self.trunk_fields
-        if kind == "group":
-            self._lift(spec)
+        self.first: nn.Module
+        self.second: nn.Module
+        if kind in ("group", "scattering"):
+            self._lift(spec, scattered=kind == "scattering")
         elif kind in ("ordinary", "symmetric"):
             self.first, self.second = _ordinary(Layers(C1, spec.level if kind == "symmetric" else 0), spec)
         elif kind == "copies":
@@ -38,15 +41,23 @@ class Stem(nn.Module):
         else:
             self.first, self.second = _maxima(spec, _tables(spec))
 
-    def _lift(self, spec: SegmenterSpec) -> None:
-        """A lifting and a group convolution, with the maximum over the group where ``maxout`` wants it."""
+    def _lift(self, spec: SegmenterSpec, *, scattered: bool) -> None:
+        """A lifting and a group convolution, with the maximum over the group where ``maxout`` wants it.
+
+        A scattering's orientations are fields of the group, too: it takes the place of the lifting.
+        """
         layers, image = Layers(spec.group), Fields(trivial=spec.channels)
         width = layers.fields(spec.stem)
         # The maximum over the group leaves invariant maps; as many as the ordinary stem has channels.
         early, late = self.maxout in ("first", "both"), self.maxout == "both"
         between = Fields(trivial=spec.stem) if early else Fields(regular=width)
-        self.first = layers.unit(image, spec.stem if early else width, 3, maxout=early)
-        self.second = layers.unit(between, width, 3, maxout=late)
+        if scattered:
+            scattering = Scattering2d(spec.channels, spec.scales, spec.angles, stride=1)
+            fields = OrientationFields(scattering, spec.group)
+            self.first, between = nn.Sequential(scattering, fields), fields.fields
+        else:
+            self.first = layers.unit(image, spec.stem if early else width, 3, maxout=early)
+        self.second = layers.unit(between, width, 1 if scattered else 3, maxout=late)
         self.trunk_fields = Fields(trivial=width) if late else Fields(regular=width)
         self.skip_fields = {
             "skip": Fields(trivial=width),

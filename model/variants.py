@@ -131,7 +131,10 @@ def _half(graph: onnx.ModelProto, reference: Reference) -> _Measured:
 
 
 def _integers(graph: onnx.ModelProto, reference: Reference, calibration: Sequence[Images]) -> _Measured:
-    model = quantise(graph, calibration)
+    try:
+        model = quantise(graph, calibration)
+    except ValueError as error:
+        raise VariantError(f"int8 does not suit this network: {error}") from error
     parity = reference.compare(model.SerializeToString())
     if parity.law_error > TOLERANCE:
         raise VariantError(

@@ -46,6 +46,7 @@ class ModelConfig(Strict):
     trunk: Trunk | None = None
     stem_kind: StemKind | None = None
     level: Annotated[int, Field(ge=0, le=4)] = 0
+    scales: Annotated[int, Field(ge=1, le=3)] = 2
     pooling: PoolingKind = "max"
     pooling_p: float | None = None
 
