@@ -231,7 +231,7 @@ def _(module: RegimePool, name: str, at: Reached, walk: Walk) -> Reached:
 
 @through.register
 def _(module: HeterogeneousPool, name: str, at: Reached, walk: Walk) -> Reached:
-    parts = zip(module.pools, torch.split(at.x, module.channels, dim=1), strict=True)
+    parts = zip(module.pools, torch.split(at.x, list(module.channels), dim=1), strict=True)
     return at.then(module, max(walk(name, pool, Reached(part, 1.0)).constant for pool, part in parts))
 
 
@@ -270,7 +270,7 @@ def _opened(name: str, unit: Unit) -> list[tuple[str, nn.Module]]:
 
 @through.register
 def _(module: Reduction, name: str, at: Reached, walk: Walk) -> Reached:
-    return concatenated(walk(f"{name}.max", nn.MaxPool2d(2), at), walk(f"{name}.strided", module.strided, at))
+    return concatenated(walk(f"{name}.pool", module.pool, at), walk(f"{name}.strided", module.strided, at))
 
 
 @through.register
@@ -293,7 +293,7 @@ def _(module: Segmenter, _name: str, at: Reached, walk: Walk) -> Reached:
     if stem.maxout in ("skip", "beside"):
         invariant = trunk.then(lambda maps: coset_max(maps, stem.order), 1.0)
         skip = invariant if stem.maxout == "skip" else concatenated(trunk, invariant)
-    a = walk.sequence([("max", nn.MaxPool2d(2)), ("inception_a", module.inception_a)], trunk)
+    a = walk.sequence([("pool", module.pool), ("inception_a", module.inception_a)], trunk)
     b = walk.sequence([("reduction_a", module.reduction_a), ("inception_b", module.inception_b)], a)
     c = walk.sequence([("reduction_b", module.reduction_b), ("inception_c", module.inception_c)], b)
     joined = concatenated(

@@ -102,8 +102,8 @@ class LipschitzPenalty(nn.Module):
 
 def _convolutions(net: nn.Module) -> list[_Layer]:
     chosen = (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, Expandable)
-    modules: list[tuple[str, nn.Module | None]] = []
-    modules += [(name, module) for name, module in net.named_modules() if isinstance(module, chosen)]
+    modules: list[tuple[str, nn.Module | None]] = list(net.named_modules())
+    modules = [(name, module) for name, module in modules if isinstance(module, chosen)]
     found = []
     for (name, module), (_, behind) in pairwise([*modules, ("", None)]):
         if module is None or isinstance(module, nn.BatchNorm2d):

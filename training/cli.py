@@ -1,4 +1,4 @@
-"""``emboundary-train``: fit, evaluate, compare, export, convert, experiment."""
+"""``emboundary-train``: fit, evaluate, compare, export, convert, examine, experiment."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from emboundary.service.engine import Device
 from emboundary.training.commands import compare as compare_command
 from emboundary.training.commands import convert as convert_command
 from emboundary.training.commands import evaluate as evaluate_command
+from emboundary.training.commands import examine as examine_command
 from emboundary.training.commands import experiment as experiment_command
 from emboundary.training.commands import export as export_command
 from emboundary.training.commands import fit as fit_command
@@ -45,7 +46,7 @@ def create_cli() -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
-    for command in (fit, evaluate, compare, export, convert, experiment):
+    for command in (fit, evaluate, compare, export, convert, examine, experiment):
         app.command()(command)
     return app
 
@@ -171,6 +172,18 @@ def convert(
 ) -> None:
     """Add float16 for GPUs and int8 for CPUs to an exported model, measured against float32."""
     convert_command.convert(model, precision or (), images or (), sections or (), overwrite=overwrite)
+
+
+def examine(
+    model: Annotated[str, typer.Argument(metavar="MODEL|RUN", help="A model's name, its path, or a finished run.")],
+    out: Annotated[Path, typer.Option(help="Folder for the page, its figures as JSON, and the pictures.")],
+    images: Annotated[
+        list[str] | None, typer.Option(metavar="VOLUME", help="Several: repeat it.  [default: synthetic membranes]")
+    ] = None,
+    sections: Annotated[list[str] | None, typer.Option(metavar="A:B", help="Of --images.  [default: all]")] = None,
+) -> None:
+    """Measure symmetry, Lipschitz constant, stability, and the worst rotation and translation."""
+    examine_command.examine_model(model, out, images or (), sections or ())
 
 
 def evaluate(
