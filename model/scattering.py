@@ -10,15 +10,16 @@ exactly and exports as ordinary layers.  A map of scale j is kept on a grid of s
 enough for its frequencies, and filters between two grids are centred between pixels: the grids lie symmetrically in
 the image, as those of 4x4 stride-2 padding-1 layers do.
 
-Laws, for z the image extended by zeros:
+Laws:
 
 * ``S(L_g x) = L_g S(x)`` for the 8 elements of D4, exactly, on sides that are multiples of the stride; L_g turns
   the pixels and permutes the orientations (``Scattering2d.act``).
 * ``|S x - S y| <= |x - y|``, and so ``|S x| <= |x|``: the wavelets are scaled down where their energies and the
-  low-pass's would sum to more than 1 at some frequency (``Scattering2d.gain``, 1 for J <= 2 and L >= 4).
+  low-pass's would sum to more than 1 at some frequency (``Scattering2d.gain``, 1 for J <= 2 and L >= 4).  Only for
+  images extended by zeros: reflected pixels count twice.
 
 Source: the pooling-and-invariance review, section 3.3; Bruna and Mallat 2013, "Invariant scattering convolution
-networks", section 2 (cascade, wavelets) and equation 15 (contraction).  The kymatio library computes the same with
+networks", sections 2 (cascade) and 3 (contraction, energies).  The kymatio library computes the same with
 Fourier transforms of a fixed image size, which neither tile nor export as ordinary layers, and its release 0.3.0
 cannot be imported beside SciPy 1.17 (its issue 1068); ``tests/model/test_scattering_reference.py`` compares the two.
 """
@@ -228,7 +229,7 @@ class InvariantScattering(nn.Module):
     Shapes: (N, C K, H, W) -> (N, C K', H, W), all trivial fields.
 
     Source: the pooling-and-invariance review, section 3.6; Sifre and Mallat 2013, "Rotation, scaling and deformation
-    invariant scattering", section 3 (joint invariants keep the differences of orientations).
+    invariant scattering" (joint invariants keep the differences of orientations).
     """
 
     def __init__(self, scattering: Scattering2d) -> None:

@@ -14,8 +14,8 @@ Filters are cut to squares at ``TRUNCATE`` standard deviations of their longest 
 odd side and its centre on a pixel; one for an even stride has an even side and its centre between pixels, so that
 the output grid lies symmetrically in the image.
 
-Source: Bruna and Mallat 2013, "Invariant scattering convolution networks", section 2.1 and figure 1; the numbers are
-those of the kymatio library (Andreux et al. 2020).
+Source: Bruna and Mallat 2013, "Invariant scattering convolution networks", section 2; the numbers are those of the
+kymatio library (Andreux et al. 2020).
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ def low_pass(scales: int, stride: int) -> Real:
     sigma = 0.8 * 2.0 ** (scales - 1)
     u = _positions(TRUNCATE * sigma, stride)
     gaussian: Real = np.exp(-(u**2) / (2 * sigma**2))
-    return gaussian / gaussian.sum()
+    low: Real = gaussian / gaussian.sum()
+    return low
 
 
 def littlewood_paley(low: Real, banks: Sequence[Complex], side: int) -> tuple[Real, Real]:
@@ -93,7 +94,7 @@ def _positions(radius: float, stride: int) -> Real:
         reach = math.ceil(radius)
         return np.arange(-reach, reach + 1, dtype=np.float64)
     half = max(math.ceil(radius), stride // 2)
-    return np.arange(-half, half) + 0.5
+    return np.arange(-half, half, dtype=np.float64) + np.float64(0.5)
 
 
 def _sampled_morlet(scale: int, orientation: int, angles: int, stride: int) -> Complex:
