@@ -33,7 +33,8 @@ def run_classifier(variant: Variant, data: Path, folder: Path, *, device: torch.
     """Train, or take up, and score."""
     config = variant.config
     assert isinstance(config, ClassifierConfig)
-    images = _images(data, config.data)
+    # Batches and their changes are the sampler's: variants that differ in them share the images.
+    images = _images(data, config.data.model_copy(update={"batch": 1, "shift": 0, "mirror": False}))
     with training_progress(variant.folder, console) as report:
         run = fit_classifier(config, images, folder, device=device, report=report)
     last = run.scores[-1]
@@ -59,5 +60,5 @@ def flops_per_image(network: nn.Module, images: ImageSet) -> float:
 
 @lru_cache(maxsize=1)
 def _images(data: Path, config: ImageDataConfig) -> ImageSet:
-    """Read once for variants that share their images, batches and their changes apart."""
+    """Read once for variants that follow each other and share their images."""
     return load_images(data, config)

@@ -34,7 +34,7 @@ def _costs(path: Path, loaded: Experiment, outcomes: Sequence[Outcome]) -> None:
     """One row per variant: the score of every seed, their mean, and the published figure."""
     labels, score = labels_of(outcomes), loaded.score or ""
     published = {v.label: v.published.get(score) for v in loaded.variants}
-    figure = new_figure(7.5, 1.2 + 0.34 * len(labels))
+    figure = new_figure(7.5, 1.3 + 0.34 * len(labels))
     axes = figure.add_subplot()
     for row, label in enumerate(labels):
         values = values_of(outcomes, label, score)
@@ -48,16 +48,10 @@ def _costs(path: Path, loaded: Experiment, outcomes: Sequence[Outcome]) -> None:
     if any(claim is not None for claim in published.values()):
         axes.plot([], [], "x", color=VERMILLION, label="published")
     axes.set_yticks(range(len(labels)), labels)
-    axes.invert_yaxis()
+    axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.grid(axis="x", color="#dddddd", linewidth=0.6)
     axes.set(xlabel=f"{score} ({'lower' if is_cost(score) else 'higher'} is better)")
-    axes.legend(
-        frameon=False,
-        fontsize="small",
-        loc="upper center",
-        bbox_to_anchor=(0.5, -0.28 / (0.3 + 0.1 * len(labels))),
-        ncols=3,
-    )
+    figure.legend(frameon=False, fontsize="small", loc="outside lower center", ncols=3)
     save_figure(figure, path)
 
 
