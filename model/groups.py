@@ -268,15 +268,15 @@ class Group:
 
     def _partition(self, orbits: Places) -> Places:
         """Of the rows, row g the coset of g, those that begin with their least place."""
-        return orbits[orbits[:, 0] == orbits.min(axis=1)]
+        cosets: Places = orbits[orbits[:, 0] == orbits.min(axis=1)]
+        return cosets
 
     def coset_action(self, subgroup: Group) -> Places:
         """``[g, j]`` is the place in ``cosets`` of g times the coset at place j; shape (|G|, |G| / |H|)."""
         cosets = self.cosets(subgroup)
         coset_of = np.empty(self.order, dtype=np.int64)
         coset_of[cosets] = np.arange(len(cosets))[:, None]
-        action: Places = coset_of[self.product[:, cosets[:, 0]]]
-        return action
+        return coset_of[self.product[:, cosets[:, 0]]]
 
     def is_normal(self, subgroup: Group) -> bool:
         """Whether g H = H g for every g, so that the cosets are a group themselves, G / H."""
