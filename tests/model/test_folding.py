@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from case import give_statistics
 from torch import nn
 
 from emboundary.model.blocks import Unit
@@ -59,6 +60,14 @@ def test_products_are_rounded_once() -> None:
     assert isinstance(unit.conv, GroupConv2d)
     exact = unit.conv.double().filters.expand() * scale[:, None, None, None]
     assert torch.equal(folded.weight, exact.float())
+
+
+@torch.no_grad()
+def test_a_bias_is_folded_with_its_layer() -> None:
+    unit = Unit(GroupConv2d(C4, Fields(trivial=1), 2, 3, bias=True), GroupBatchNorm2d(C4, 2)).eval()
+    give_statistics(unit)
+    x = torch.randn(1, 1, 6, 6)
+    torch.testing.assert_close(expand_and_fold(unit)(x), unit(x))
 
 
 def test_a_layer_of_another_kind_is_refused() -> None:
