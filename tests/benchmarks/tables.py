@@ -199,6 +199,26 @@ def training_speed(found: Result) -> str:
     )
 
 
+def group_cost(found: Result) -> str:
+    rows = [
+        [
+            row["planar_channels"],
+            f"{row['images']} x {row['side']} x {row['side']}",
+            times(row["training_over_plain"]),
+            times(row["inference_kept_over_plain"]),
+            times(row["inference_anew_over_plain"]),
+            f"{row['parameters']['p4m']:,} of {row['parameters']['plain']:,}",
+        ]
+        for row in found["shapes"]
+    ]
+    head = ["planar channels", "images", "training", "inference, bank kept", "inference, bank made anew", "parameters"]
+    return (
+        f"A {found['kernel']}x{found['kernel']} layer from D4 fields to D4 fields against an ordinary convolution with "
+        f"as many channels; time of the one over that of the other, {found['rounds']} rounds, {found['threads']} "
+        "threads.  Training is forward and backward, to the input and the weights.\n\n" + table(head, rows)
+    )
+
+
 SECTIONS = {
     "pipeline": ("What a run costs beside its network", pipeline),
     "copying": ("The pipeline without a network, against a plain zarr-python copy", copying),
@@ -209,6 +229,7 @@ SECTIONS = {
     "precisions": ("What precisions cost in accuracy", precision_tables.precisions),
     "cpu_engine": ("The engine on CPUs: against torch, and its choices", cpu_tables.engine),
     "training_speed": ("The training loop", training_speed),
+    "group_cost": ("A p4m layer against an ordinary convolution", group_cost),
     "serving": ("The service beside its session, LitServe and BentoML", serving_tables.serving),
     "load": ("The service under load", serving_tables.load),
     "serving_stops": ("Stopping and killing the service", serving_tables.stops),
