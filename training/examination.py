@@ -34,7 +34,7 @@ class Examination:
         images: where they are from.
         count, side: how many there were, and their (height, width).
         equivariance: of the logits, under D4.
-        bound: of logits, for images as wide as it says.
+        bound: of logits, for images as wide as it says; None where a layer's constant is not known.
         estimate: the largest expansion of logits that was found at middles of the images, ``estimate_side`` wide.
         deformations, noise: of probabilities.
         rotation, translation: of probabilities, in the relative Euclidean norm; ``margin`` pixels less than the
@@ -46,7 +46,7 @@ class Examination:
     count: int
     side: tuple[int, int]
     equivariance: Errors
-    bound: LipschitzBound
+    bound: LipschitzBound | None
     estimate: float
     estimate_side: int
     deformations: StabilityCurve
@@ -72,7 +72,6 @@ def examine(
 
     Raises:
         InputError: images with a side below 64 pixels, of which nothing is left to compare.
-        TypeError: a network with layers whose Lipschitz constant is not known.
     """
     x = torch.from_numpy(np.concatenate(images[:_MOST_IMAGES]))
     height, width = x.shape[-2:]
@@ -87,7 +86,11 @@ def examine(
     report("equivariance error")
     equivariance = equivariance_error(net, x, D4)
     report("Lipschitz bound and estimate")
-    bound = lipschitz_bound(net, (x.shape[1], _BOUND_SIDE, _BOUND_SIDE))
+    try:
+        bound = lipschitz_bound(net, (x.shape[1], _BOUND_SIDE, _BOUND_SIDE))
+    except TypeError as error:
+        report(f"no Lipschitz bound: {error}")
+        bound = None
     estimate = lipschitz_estimate(net, _middle(x, _ESTIMATE_SIDE))
     report("stability")
     deformations, noise = deformation_curve(probability, x), noise_curve(probability, x)

@@ -12,13 +12,11 @@ from emboundary.training.figures import BLUE, GREY, ORANGE, VERMILLION, new_figu
 FILTERS, STABILITY, WORST = "filters.png", "stability.png", "worst.png"
 
 
-def page(found: Examination) -> str:
-    """The examination in Markdown; the pictures lie beside it."""
+def page(found: Examination, *, filters: bool) -> str:
+    """The examination in Markdown; the pictures lie beside it, that of the filters if there is one."""
     rotation, translation = found.rotation, found.translation
     worst = max(range(found.count), key=rotation.scores.__getitem__)
     moved = max(range(found.count), key=translation.scores.__getitem__)
-    largest = sorted(found.bound.stages, key=lambda stage: -stage.constant)[:5]
-    side = found.bound.shape[-1]
     lines = [
         f"# Examination of {found.name}",
         "",
@@ -38,13 +36,7 @@ def page(found: Examination) -> str:
         "",
         "## Expansion",
         "",
-        f"Logits of two images of {side} x {side} pixels are at most {found.bound.constant:.3g} times as far apart as "
-        "the images: the bound that the layers' norms give, far above the truth.  Gradients show an expansion of "
-        f"{found.estimate:.3g} (images of {found.estimate_side} x {found.estimate_side}).",
-        "",
-        "| layers with the largest norms | norm |",
-        "|---|---|",
-        *(f"| {stage.name} ({stage.kind}) | {stage.constant:.2f} |" for stage in largest),
+        *_expansion(found),
         "",
         "## Stability",
         "",
@@ -79,12 +71,25 @@ def page(found: Examination) -> str:
         f"The worst translation by up to {_reach(found)} pixels is by {_words(translation.shifts[moved])}: moved back, "
         f"the map differs by {translation.scores[moved]:.3f}.",
         "",
-        "## Filters of the first layer",
-        "",
-        f"![Filters]({FILTERS})",
-        "",
+        *(("## Filters of the first layer", "", f"![Filters]({FILTERS})", "") if filters else ()),
     ]
     return "\n".join(lines)
+
+
+def _expansion(found: Examination) -> list[str]:
+    shown = f"Gradients show an expansion of {found.estimate:.3g} (images of {found.estimate_side} pixels a side)."
+    if found.bound is None:
+        return [f"No bound is known for one of its layers.  {shown}"]
+    side = found.bound.shape[-1]
+    largest = sorted(found.bound.stages, key=lambda stage: -stage.constant)[:5]
+    return [
+        f"Logits of two images of {side} x {side} pixels are at most {found.bound.constant:.3g} times as far apart as "
+        f"the images: the bound that the layers' norms give, far above the truth.  {shown}",
+        "",
+        "| layers with the largest norms | norm |",
+        "|---|---|",
+        *(f"| {stage.name} ({stage.kind}) | {stage.constant:.2f} |" for stage in largest),
+    ]
 
 
 def _at_quarter_turns(found: Examination) -> list[float]:

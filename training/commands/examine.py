@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from emboundary.model.blocks import Unit
 from emboundary.model.inception import Segmenter
 from emboundary.model.weights import WeightsError, load_segmenter
 from emboundary.service.engine import find_model
@@ -28,12 +29,9 @@ def examine_model(model: str, out: Path, images: Sequence[str], sections: Sequen
     probes = read_samples(named, context).probes if named else made_up_samples(context).probes
     if len({probe.shape for probe in probes}) > 1:
         raise UsageError("--images have sections of several sizes; examine them one by one")
-    try:
-        found = examine(
-            net, probes, name=name, origin=_origin(images, sections), report=lambda part: console.print(f"{part} ...")
-        )
-    except TypeError as error:
-        raise InputError(f"model {model} cannot be examined: {first_line(error)}") from error
+    found = examine(
+        net, probes, name=name, origin=_origin(images, sections), report=lambda part: console.print(f"{part} ...")
+    )
     _write(out, found, net)
     console.print(f"{out}: examination.md, examination.json and pictures")
 
@@ -58,11 +56,13 @@ def _origin(images: Sequence[str], sections: Sequence[str]) -> str:
 
 
 def _write(out: Path, found: Examination, net: Segmenter) -> None:
-    with storing(out / FILTERS) as partial:
-        draw_filters(partial, net.stem.first.conv, title=f"{found.name}: filters of the first layer")
+    first = net.stem.first
+    if isinstance(first, Unit):
+        with storing(out / FILTERS) as partial:
+            draw_filters(partial, first.conv, title=f"{found.name}: filters of the first layer")
     with storing(out / STABILITY) as partial:
         draw_stability(partial, found)
     with storing(out / WORST) as partial:
         draw_worst(partial, found)
-    store_text(out / "examination.md", page(found))
+    store_text(out / "examination.md", page(found, filters=isinstance(first, Unit)))
     store_text(out / "examination.json", json.dumps(found.as_json(), indent=1) + "\n")
