@@ -44,7 +44,7 @@ class SymmetricDeconv2d(nn.Module):
 
     def expand(self) -> Tensor:
         """Return the ordinary filter bank, (inputs, outputs, k, k)."""
-        bank = self.weight.index_select(2, self._classes).unflatten(2, (self.kernel, self.kernel))
+        bank = torch.unflatten(self.weight.index_select(2, self._classes), 2, (self.kernel, self.kernel))
         return bank.transpose(0, 1)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,7 +12,7 @@ from torch import nn
 from emboundary.model.folding import expand_and_fold
 from emboundary.model.footprint import Interval, ReceptiveField, count_parameters, flops_per_pixel, receptive_field
 from emboundary.model.geometry import Footprint
-from emboundary.model.inception import STRIDE, Segmenter, SegmenterSpec, Symmetry
+from emboundary.model.inception import STRIDE, Segmenter, SegmenterSpec
 
 
 def positive(net: Segmenter) -> Segmenter:
@@ -53,12 +54,22 @@ def expected(field: ReceptiveField, axis: int, pixel: int, side: int) -> Interva
     return Interval(depends[0], depends[-1])
 
 
-@pytest.mark.parametrize("symmetry", ["plain", "paper", "d4"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"symmetry": "plain"},
+        {"symmetry": "paper"},
+        {"symmetry": "d4"},
+        {"symmetry": "d4", "pooling": "gaussian-lp"},
+        {"symmetry": "custom", "trunk": "symmetric", "level": 3, "pooling": "entropy"},
+    ],
+    ids=lambda changes: "-".join(map(str, changes.values())),
+)
 def test_a_pixel_at_every_phase_reaches_exactly_as_far_as_computed(
-    symmetry: Symmetry, narrow: SegmenterSpec, exported: Callable[[SegmenterSpec], onnx.ModelProto]
+    changes: dict[str, Any], narrow: SegmenterSpec, exported: Callable[[SegmenterSpec], onnx.ModelProto]
 ) -> None:
     torch.manual_seed(0)
-    spec = replace(narrow, symmetry=symmetry)
+    spec = replace(narrow, **changes)
     net, field = positive(Segmenter(spec)), receptive_field(exported(spec))
     corner = field.halo + STRIDE
     side = 2 * corner + STRIDE
@@ -118,6 +129,9 @@ def node(operator: str, inputs: str = "image", output: str = "out", **attributes
         (graph_of(node("Conv", "image w", kernel_shape=[3, 3], pads=[2, 2, 2, 2], dilations=[2, 2])), -2, 2),
         (graph_of(node("Conv", "image w", kernel_shape=[4, 4], pads=[1, 1, 2, 2])), -1, 2),
         (graph_of(node("MaxPool", kernel_shape=[8, 1, 1], strides=[8, 1, 1])), 0, 0),
+        (graph_of(node("Pad", "image pads"), pads=[0, 0, 2, 3, 0, 0, 2, 3]), -2, -2),
+        (graph_of(node("Gather", "image places", axis=1), places=[0, 0]), 0, 0),
+        (graph_of(node("Mul", "factor image"), factor=[3]), 0, 0),
         (graph_of(node("Slice", "image start stop axes"), start=[5, 3], stop=[9, 9], axes=[3, 2]), 3, 3),
         (
             graph_of(
@@ -129,7 +143,18 @@ def node(operator: str, inputs: str = "image", output: str = "out", **attributes
             4,
         ),
     ],
-    ids=["pointwise", "3x3", "dilated", "4x4", "pooling along channels", "crop", "hull of two paths"],
+    ids=[
+        "pointwise",
+        "3x3",
+        "dilated",
+        "4x4",
+        "pooling along channels",
+        "border",
+        "gather channels",
+        "times a constant",
+        "crop",
+        "hull of two paths",
+    ],
 )
 def test_reach_of_one_layer(model: onnx.ModelProto, low: int, high: int) -> None:
     assert receptive_field(model).phases[0] == (Interval(low, high),)

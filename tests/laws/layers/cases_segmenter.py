@@ -7,9 +7,12 @@ from torch import Tensor, nn
 
 from emboundary.model.blocks import Inception, Layers, Reduction, Upsample
 from emboundary.model.group_conv import Fields
-from emboundary.model.groups import D4, Group
+from emboundary.model.groups import C2, C4, D2, D4, GROUPS, Group
+from emboundary.model.pooling import PoolSpec
 from emboundary.model.spec import Maxout, SegmenterSpec
 from emboundary.model.stem import Stem
+from emboundary.model.symmetric import LEVEL_GROUPS
+from emboundary.model.symmetric_deconv import SymmetricDeconv2d
 
 
 class _StemOutput(nn.Module):
@@ -28,7 +31,40 @@ def _stem(maxout: Maxout, output: int) -> Callable[[Group], nn.Module]:
     return lambda _: _StemOutput(maxout, output).eval()
 
 
+def _subgroups(level: int) -> tuple[Group, ...]:
+    whole = set(LEVEL_GROUPS[level].elements)
+    return tuple(group for group in GROUPS.values() if whole.issuperset(group.elements))
+
+
+MAPS, THREE = Fields(trivial=2), Fields(trivial=3)
 CASES = [
+    *(
+        Case(
+            f"deconvolution x{stride}, kernels of level {level}",
+            lambda _, stride=stride, level=level: SymmetricDeconv2d(2, 3, stride, level),
+            MAPS,
+            THREE,
+            sides=(4, 6),
+            groups=_subgroups(level),
+        )
+        for stride in (2, 4)
+        for level in range(5)
+    ),
+    Case(
+        "deconvolution, kernels of level 1, under rotations and the other mirror",
+        lambda _: SymmetricDeconv2d(2, 3, 2, 1),
+        MAPS,
+        THREE,
+        sides=(4, 6),
+        groups=(C2, C4, D2, D4),
+        violation=0.01,
+    ),
+    Case(
+        "Reduction by pooling side by side",
+        lambda g: Reduction(Layers(g, pooling=PoolSpec("side-by-side")), REGULAR, 2 * g.order),
+        REGULAR,
+        Fields(regular=6),
+    ),
     Case("Inception", lambda g: Inception(Layers(g), MIXED, 2 * g.order), MIXED, Fields(regular=8)),
     Case(
         "Inception, shallow", lambda g: Inception(Layers(g), MIXED, 2 * g.order, deep=False), MIXED, Fields(regular=6)
