@@ -6,10 +6,12 @@ from case import give_statistics
 from torch import Tensor, nn
 
 from emboundary.model.conv import OrbitMaxoutConv2d
+from emboundary.model.coset import CosetPool2d
 from emboundary.model.group_conv import Fields, GroupBatchNorm2d, GroupConv2d
-from emboundary.model.groups import C4
+from emboundary.model.groups import C2, C4
 from emboundary.model.inception import Segmenter, SegmenterSpec
 from emboundary.model.lipschitz import Reached, Walk, added, lipschitz_bound, through
+from emboundary.model.pooling import GlobalAverage, GlobalMax, MaxoutChannels, PoolSpec, make_pool
 from emboundary.model.spec import Maxout
 from emboundary.model.stability import lipschitz_estimate
 
@@ -62,6 +64,34 @@ def test_pointwise_functions_expand_by_their_steepest_slope(module: nn.Module, c
     assert lipschitz_bound(module, (1, 4, 4)).constant == pytest.approx(constant)
     values = torch.linspace(-4, 4, 8001, dtype=DOUBLE)
     assert float(module(values).diff().abs().max()) / 1e-3 == pytest.approx(constant, rel=1e-3)
+
+
+BOTH = ("max", "average")
+
+
+@pytest.mark.parametrize(
+    ("pool", "constant"),
+    [
+        (make_pool(PoolSpec("max"), Fields(regular=2), C4), 1),
+        (make_pool(PoolSpec("average"), Fields(regular=2), C4), 0.5),
+        (make_pool(PoolSpec("heterogeneous", regimes=BOTH), Fields(regular=2), C4), 1),
+        (make_pool(PoolSpec("side-by-side", regimes=BOTH), Fields(regular=2), C4), math.sqrt(1.25)),
+        (MaxoutChannels(2), 1),
+        (GlobalMax(), 1),
+        (GlobalAverage(), 1 / 6),
+        (CosetPool2d(C4, C2), 1),
+    ],
+    ids=["max", "average", "heterogeneous", "side by side", "maxout", "global max", "global average", "cosets"],
+)
+def test_pooling_is_known(pool: nn.Module, constant: float) -> None:
+    assert lipschitz_bound(pool, (8, 6, 6)).constant == pytest.approx(constant, rel=1e-4)
+    assert lipschitz_estimate(pool, torch.randn(2, 8, 6, 6)) <= constant * (1 + 1e-5)
+
+
+def test_pooling_without_a_constant_is_named() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), make_pool(PoolSpec("entropy"), Fields(trivial=2), C4))
+    with pytest.raises(TypeError, match=r"^1 is a EntropyPool2d, for which no Lipschitz constant is known"):
+        lipschitz_bound(net, (1, 8, 8))
 
 
 def test_group_convolutions_and_copies_are_known() -> None:
