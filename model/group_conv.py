@@ -80,7 +80,8 @@ class _OrbitFilters(Expanded):
             parts.append(permuted_copies(self.trivial, self._lifting_table))
         # each part: (outputs, |G|, input channels of its kind, entries)
         entries = self.trivial.shape[2]
-        bank = torch.cat([torch.unflatten(p, -1, (-1, entries)).flatten(2, 3) for p in parts], dim=2)
+        parts = [torch.unflatten(part, -1, (-1, entries)).flatten(2, 3) for part in parts]
+        bank = parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
         if self._live is not None:
             bank = bank.new_zeros(*bank.shape[:3], self.kernel**2).index_copy(3, self._live, bank)
         return bank.reshape(self.outputs * self.group.order, -1, self.kernel, self.kernel)
