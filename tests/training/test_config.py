@@ -113,7 +113,7 @@ def test_validation_sections_are_none_of_the_training_ones(table: Table, validat
             16,
             "sampling is {'crop': 32, 'batch': 2, 'margin': 16}: margin must be less than half of crop",
         ),
-        ("model.symmetry", "d8", "model.symmetry is 'd8': Input should be 'plain', 'paper' or 'd4'"),
+        ("model.symmetry", "d8", "model.symmetry is 'd8': Input should be 'plain', 'paper', 'd4' or 'custom'"),
         ("model.angles", 3, "model.angles is 3: Input should be 2, 4 or 8"),
         ("model.stem", 12, "model.stem is 12; a width must be a positive multiple of 8, the order of D4"),
         ("model.blocks", [1, 1], "model.blocks.2 is missing; it has no default"),
