@@ -78,7 +78,7 @@ def calibrated(spec: SegmenterSpec) -> Segmenter:
             nn.init.uniform_(norm.weight, 0.7, 1.3)
             nn.init.uniform_(norm.bias, -0.2, 0.2)
     with torch.no_grad():
-        net(torch.randn(2, spec.channels, 4 * STRIDE, 4 * STRIDE))
+        net(torch.randn(4, spec.channels, 8 * STRIDE, 8 * STRIDE))
         for norm in net.modules():
             if isinstance(norm, nn.BatchNorm2d):
                 assert norm.running_var is not None
