@@ -26,9 +26,9 @@ Written by `python tests/benchmarks/experiments_page.py` from what `emboundary-t
 emboundary-train experiment rotated-mnist --budget cpu --data DATA
 ```
 
-`--budget smoke` takes seconds, `cpu` tens of minutes on 2 cores, `full` a GPU; `--only LABEL` takes one variant.  Runs
-are kept in `--runs` and taken up again; the page, its JSON and its pictures go to `--out`.  DATA holds `mnist/mnist.npz`,
-`cifar10_jpeg/cifar10_jpeg.zip` and `vnc/`.
+`--budget smoke` takes seconds, `cpu` tens of minutes on 2 cores, `full` a GPU; `--only LABEL` takes one variant.
+Runs are kept in `--runs` and taken up again; the page, its JSON and its pictures go to `--out`.  DATA holds
+`mnist/mnist.npz`, `cifar10_jpeg/cifar10_jpeg.zip` and `vnc/`.
 
 What each set of images is and is not: MNIST has 3,000 test images here; rotated MNIST is made from all of its digits
 with angles of our own; CIFAR-10 is a lossy copy.  So figures compare with each other, and with published ones only

@@ -292,4 +292,6 @@ def test_cuda_without_a_gpu_is_refused(
 def test_help_names_the_commands(run: Run) -> None:
     code, out, _ = run("--help")
     assert code == 0
-    assert all(command in out for command in ("fit", "evaluate", "compare", "export", "convert", "examine", "experiment"))
+    assert all(
+        command in out for command in ("fit", "evaluate", "compare", "export", "convert", "examine", "experiment")
+    )

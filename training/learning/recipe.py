@@ -88,6 +88,7 @@ def _left(config: OptimiserConfig, progress: float, of_all: float) -> float:
         case "linear":
             return 1 - progress
         case "exponential":
-            return config.factor**progress
+            return math.pow(config.factor, progress)
         case "steps":
-            return config.factor ** sum(of_all >= milestone for milestone in config.milestones)
+            passed = sum(of_all >= milestone for milestone in config.milestones)
+            return math.pow(config.factor, passed)

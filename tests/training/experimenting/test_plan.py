@@ -124,7 +124,13 @@ def test_without_sections_every_volume_is_scored_on_its_validation_sections(fold
         load_experiment(write(folder, HEAD.replace("sections = [4, 6]\n", "") + VARIANT.format("")))
 
 
-BUDGETS = '[budget.small]\nnote = "Little."\nset = { "optimiser.steps" = 3, "augment.noise" = 0.7 }\nseeds = [4, 5]\nvariants = ["one"]\n'
+BUDGETS = """
+[budget.small]
+note = "Little."
+set = { "optimiser.steps" = 3, "augment.noise" = 0.7 }
+seeds = [4, 5]
+variants = ["one"]
+"""
 
 
 def test_a_budget_changes_the_base_before_the_variant_does(folder: Path) -> None:
