@@ -100,7 +100,7 @@ def test_a_missing_field_is_refused(field: str) -> None:
         ("border", "zero"),
         ("halo", [0, -8, 8]),
         ("precisions", {"float64": 0.0}),
-        ("symmetry", {"group": "C4", "error": 0.0}),
+        ("symmetry", {"group": "C6", "error": 0.0}),
         ("symmetry", {"group": "D4", "error": -1.0}),
     ],
 )

@@ -14,7 +14,7 @@ from emboundary.model.inception import Segmenter, SegmenterSpec
 
 MakeNetwork = Callable[[SegmenterSpec], Segmenter]
 NARROW = SegmenterSpec(stem=8, a=8, b=8, c=8, blocks=(1, 1, 1), decoder=8, head=16, mix=8)
-ORDINARY = (nn.Conv2d, nn.ConvTranspose2d, nn.Identity)
+ORDINARY = (nn.Conv2d, nn.ConvTranspose2d, nn.Identity, nn.MaxPool2d)
 
 
 @pytest.mark.parametrize(
