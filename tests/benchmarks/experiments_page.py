@@ -33,9 +33,12 @@ Runs are kept in `--runs` and taken up again; the page, its JSON and its picture
 What each set of images is and is not: MNIST has 3,000 test images here; rotated MNIST is made from all of its digits
 with angles of our own; CIFAR-10 is a lossy copy.  So figures compare with each other, and with published ones only
 roughly; published figures stand in the tables beside them.  Costs are multiplications and additions of the network as
-it is served, filters expanded.
+it is served, filters expanded; minutes are wall time on one core of a machine that did other work beside, so that they
+say the order of magnitude alone.
 
 The experiments that chose the bundled models' stem and recipe are in [experiments/README.md](experiments/README.md).
+What `emboundary-train examine` says of the bundled models: [d4](experiments/examination-d4/examination.md) and
+[plain](experiments/examination-plain/examination.md).
 """
 
 # In the order of the papers.
