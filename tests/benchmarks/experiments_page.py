@@ -78,7 +78,7 @@ def _joined(name: str, text: str, record: dict[str, Any]) -> str:
     text = re.sub(
         r"^# (.*)$", rf"## \1\n\n`emboundary-train experiment {name} --budget {record['budget']}`", text, count=1
     )
-    text = re.sub(r"!\[(.*?)\]\((.*?)\)", r"![\1](experiments/\2)", text)
+    text = re.sub(r"\[(.*?)\]\((.*?)\)", r"[\1](experiments/\2)", text)
     where = record["environment"]
     versions = where["versions"]
     return f"{text.rstrip()}\n\nOn {where['processor']}, {where['device']}; torch {versions['torch']}.\n"

@@ -34,7 +34,7 @@ def _costs(path: Path, loaded: Experiment, outcomes: Sequence[Outcome]) -> None:
     """One row per variant: the score of every seed, their mean, and the published figure."""
     labels, score = labels_of(outcomes), loaded.score or ""
     published = {v.label: v.published.get(score) for v in loaded.variants}
-    figure = new_figure(7.5, 1.3 + 0.34 * len(labels))
+    figure = new_figure(8.0, 1.3 + 0.34 * len(labels))
     axes = figure.add_subplot()
     for row, label in enumerate(labels):
         values = values_of(outcomes, label, score)
@@ -49,6 +49,7 @@ def _costs(path: Path, loaded: Experiment, outcomes: Sequence[Outcome]) -> None:
         axes.plot([], [], "x", color=VERMILLION, label="published")
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.4, -0.6)
+    axes.locator_params(axis="x", nbins=5)
     axes.grid(axis="x", color="#dddddd", linewidth=0.6)
     axes.set(xlabel=f"{score} ({'lower' if is_cost(score) else 'higher'} is better)")
     figure.legend(frameon=False, fontsize="small", loc="outside lower center", ncols=3)
