@@ -76,7 +76,11 @@ def page() -> str:
 def _joined(name: str, text: str, record: dict[str, Any]) -> str:
     """One experiment's page as a section of the whole, with what it was run on."""
     text = re.sub(
-        r"^# (.*)$", rf"## \1\n\n`emboundary-train experiment {name} --budget {record['budget']}`", text, count=1
+        r"^# (.*)$",
+        rf"## \1\n\n`emboundary-train experiment {name} --budget {record['budget']}`",
+        text,
+        count=1,
+        flags=re.MULTILINE,
     )
     text = re.sub(r"\[(.*?)\]\((.*?)\)", r"[\1](experiments/\2)", text)
     where = record["environment"]
