@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from emboundary.model.expansion import Expanded, permuted_copies
+from emboundary.model.expansion import Expanded, check_sizes, permuted_copies, plain_conv
 from emboundary.model.group_conv import coset_max
 from emboundary.model.groups import C2, C4, D4, act
 
@@ -96,11 +96,7 @@ class KernelOrbitConv2d(Expanded):
         padding: int | None = None,
     ) -> None:
         super().__init__()
-        for name, value in (("inputs", inputs), ("outputs", outputs), ("stride", stride)):
-            if value < 1:
-                raise ValueError(f"{name} is {value}; a convolution needs at least 1")
-        if padding is not None and padding < 0:
-            raise ValueError(f"padding is {padding}; it must be 0 or more, or None for kernel // 2")
+        check_sizes(inputs, outputs, stride, padding)
         if table.shape[1] != kernel * kernel:
             raise ValueError(f"table has {table.shape[1]} entries; a {kernel} x {kernel} kernel has {kernel * kernel}")
         if not np.array_equal(np.sort(table, axis=1), np.tile(np.arange(kernel * kernel), (len(table), 1))):
@@ -129,10 +125,7 @@ class KernelOrbitConv2d(Expanded):
 
     def plain(self) -> nn.Conv2d:
         """The same layer as an ordinary convolution with every copy written out."""
-        weight = self.expand().detach()
-        conv = nn.Conv2d(weight.shape[1], weight.shape[0], self.kernel, self.stride, self.padding, bias=False)
-        conv.weight.data.copy_(weight)
-        return conv
+        return plain_conv(self.expand(), self.stride, self.padding)
 
 
 class OrbitMaxoutConv2d(KernelOrbitConv2d):

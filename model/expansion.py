@@ -125,3 +125,26 @@ def _unchanged(now: Tensor, before: Tensor, version: int) -> bool:
 
 def _version(parameter: Tensor) -> int:
     return 0 if parameter.is_inference() else parameter._version
+
+
+def check_sizes(inputs: int, outputs: int, stride: int, padding: int | None) -> None:
+    """Refuse sizes that no convolution has.
+
+    Raises:
+        ValueError: fewer than one input, output or step, or a padding below 0.
+    """
+    for name, value in (("inputs", inputs), ("outputs", outputs), ("stride", stride)):
+        if value < 1:
+            raise ValueError(f"{name} is {value}; a convolution needs at least 1")
+    if padding is not None and padding < 0:
+        raise ValueError(f"padding is {padding}; it must be 0 or more, or None for kernel // 2")
+
+
+def plain_conv(bank: Tensor, stride: int, padding: int, bias: Tensor | None = None) -> nn.Conv2d:
+    """An ordinary convolution with a copy of a filter bank (outputs, inputs, k, k), and of a bias if there is one."""
+    outputs, inputs, kernel, _ = bank.shape
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=bias is not None)
+    conv.weight.data = bank.detach().clone()
+    if bias is not None:
+        conv.bias = nn.Parameter(bias.detach().clone())
+    return conv

@@ -104,9 +104,14 @@ def flops_per_pixel(plain: nn.Module, stride: int, channels: int = 1) -> float:
         channels: of its images: 1, or the sections of its context and the one that is mapped.
     """
     side = 8 * stride
+    return count_flops(plain, (channels, side, side)) / side**2
+
+
+def count_flops(plain: nn.Module, shape: tuple[int, int, int]) -> float:
+    """Multiplications and additions of all convolutions and linear maps for one image of ``shape`` (C, H, W)."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        plain(torch.zeros(1, channels, side, side))
-    return float(counter.get_total_flops() / side**2)
+        plain(torch.zeros(1, *shape))
+    return float(counter.get_total_flops())
 
 
 def _stride(graph: GraphProto) -> int:

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from emboundary.model.coset import CosetPool2d, SubgroupPool2d, coset_max, coset_pool, restrict, subgroup_pool
-from emboundary.model.expansion import Expanded, permuted_copies
+from emboundary.model.expansion import Expanded, permuted_copies, plain_conv
 from emboundary.model.fields import Fields, act_on_fields, turn
 from emboundary.model.groups import Group, Places
 
@@ -286,7 +286,4 @@ class CosetMeanConv2d(Expanded):
 
     def plain(self) -> nn.Conv2d:
         """The same layer as an ordinary convolution."""
-        weight = self.expand().detach()
-        conv = nn.Conv2d(weight.shape[1], weight.shape[0], 1, bias=False)
-        conv.weight.data.copy_(weight)
-        return conv
+        return plain_conv(self.expand(), 1, 0)

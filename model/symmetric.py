@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from emboundary.model.expansion import Expanded
+from emboundary.model.expansion import Expanded, check_sizes, plain_conv
 from emboundary.model.groups import C1, D1, D2, D4, act
 
 # The group that a layer of each level commutes with.
@@ -87,11 +87,7 @@ class SymmetricConv2d(Expanded):
         bias: bool = False,
     ) -> None:
         super().__init__()
-        for name, value in (("inputs", inputs), ("outputs", outputs), ("stride", stride)):
-            if value < 1:
-                raise ValueError(f"{name} is {value}; a convolution needs at least 1")
-        if padding is not None and padding < 0:
-            raise ValueError(f"padding is {padding}; it must be 0 or more, or None for kernel // 2")
+        check_sizes(inputs, outputs, stride, padding)
         classes = symmetry_classes(kernel, level)
         self.kernel, self.level, self.stride = kernel, level, stride
         self.padding = kernel // 2 if padding is None else padding
@@ -110,11 +106,4 @@ class SymmetricConv2d(Expanded):
 
     def plain(self) -> nn.Conv2d:
         """The same layer as an ordinary convolution with every entry written out."""
-        weight = self.expand().detach()
-        conv = nn.Conv2d(
-            weight.shape[1], weight.shape[0], self.kernel, self.stride, self.padding, bias=self.bias is not None
-        )
-        conv.weight.data = weight.clone()
-        if self.bias is not None:
-            conv.bias = nn.Parameter(self.bias.detach().clone())
-        return conv
+        return plain_conv(self.expand(), self.stride, self.padding, self.bias)

@@ -7,10 +7,8 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
-from emboundary.model.footprint import count_parameters
+from emboundary.model.footprint import count_flops, count_parameters
 from emboundary.training.classifying.config import ClassifierConfig
 from emboundary.training.classifying.runs import fit_classifier
 from emboundary.training.experimenting.outcome import Outcome
@@ -42,20 +40,13 @@ def run_classifier(variant: Variant, data: Path, folder: Path, *, device: torch.
         variant=variant.label,
         seed=config.seed,
         parameters=count_parameters(run.network),
-        flops=flops_per_image(run.network, images),
+        flops=count_flops(run.network, (images.channels, images.size, images.size)),
         per="image",
         final_loss=run.final_loss,
         scores={name: last[key] for key, name in _NAMES.items()},
         curve=run.scores,
         seconds=last["seconds"],
     )
-
-
-def flops_per_image(network: nn.Module, images: ImageSet) -> float:
-    """Multiplications and additions of all convolutions and linear maps for one image."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(torch.zeros(1, images.channels, images.size, images.size))
-    return float(counter.get_total_flops())
 
 
 @lru_cache(maxsize=1)
