@@ -35,6 +35,7 @@ OneVolume = Annotated[str | None, typer.Option(help="Score only this volume of t
 Licence = Annotated[str, typer.Option(help="Of the weights; that of the model that training began with is added.")]
 DeviceChoice = Annotated[Device, typer.Option(help="auto takes a GPU if one works; cuda never falls back to the CPU.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores if not given.")]
+ThreadsOfEach = Annotated[int | None, typer.Option(min=1, help="CPU threads of each; its share if not given.")]
 
 
 def create_cli() -> typer.Typer:
@@ -206,7 +207,7 @@ def compare(
     out: Annotated[Path, typer.Option(help="Folder for comparison.md and its pictures; made if missing.")],
     study: Annotated[Path | None, typer.Option(help="TOML file; training/studies/small.toml if not given.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at a time, each in a process of its own.")] = 1,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of each; its share if not given.")] = None,
+    threads: ThreadsOfEach = None,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of timing.")] = 5,
     device: DeviceChoice = "auto",
     finished_only: Annotated[
@@ -244,7 +245,10 @@ def experiment(
         list[str] | None, typer.Option(metavar="LABEL", help="Only this variant; several: repeat it.")
     ] = None,
     device: DeviceChoice = "auto",
-    threads: Threads = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Variants at a time, each in a process of its own.")] = 1,
+    threads: ThreadsOfEach = None,
 ) -> None:
     """Train and score the variants of an experiment, and write down what was measured."""
-    experiment_command.experiment(name, data, runs, out, budget=budget, only=only or [], device=device, threads=threads)
+    experiment_command.experiment(
+        name, data, runs, out, budget=budget, only=only or [], device=device, jobs=jobs, threads=threads
+    )

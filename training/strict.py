@@ -52,15 +52,16 @@ def _read_onto_base(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
         return table
     if not isinstance(base, str):
         raise ConfigError(f"config {path}: base is {base!r}; it must be the path of a file, relative to this one")
-    return _joined(_read_onto_base(path.parent / base, (*above, path.resolve())), table)
+    return joined(_read_onto_base(path.parent / base, (*above, path.resolve())), table)
 
 
-def _joined(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    joined = dict(under)
+def joined(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Two tables, key by key; where both have one that is no table in both, that of ``over``."""
+    whole = dict(under)
     for key, value in over.items():
-        inner = joined.get(key)
-        joined[key] = _joined(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
-    return joined
+        inner = whole.get(key)
+        whole[key] = joined(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+    return whole
 
 
 def read_table(path: Path) -> dict[str, Any]:

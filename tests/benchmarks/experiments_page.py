@@ -13,7 +13,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from emboundary.training.experimenting.plan import EXPERIMENTS
+from emboundary.training.experimenting.file import EXPERIMENTS
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from emboundary.training.experimenting.plan import EXPERIMENTS
+from emboundary.training.experimenting.file import EXPERIMENTS
 
 
 def test_the_page_says_what_the_records_say() -> None:

@@ -1,17 +1,9 @@
-"""Bring a study's runs to their end: train what is missing, score what is not scored, several runs at a time.
-
-On CPUs, processes with one thread each get more done than one process with all threads.  Each keeps to cores of its
-own, or ONNX Runtime would start a thread for every core in all of them.
-"""
+"""Bring a study's runs to their end: train what is missing, score what is not scored, several runs at a time."""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from multiprocessing.queues import Queue
 from pathlib import Path
 
 import torch
@@ -22,9 +14,8 @@ from emboundary.training.comparing.scoring import score_run
 from emboundary.training.config import load_config
 from emboundary.training.learning.progress import training_progress
 from emboundary.training.learning.runs import CONFIG, WEIGHTS, RunError, fit
+from emboundary.training.processes import side_by_side
 from emboundary.training.study import StudyRun
-
-Cores = frozenset[int]
 
 
 @dataclass(frozen=True)
@@ -71,33 +62,7 @@ def complete(tasks: Sequence[Task], console: Console, *, jobs: int, threads: int
         RunError, DataError, CheckpointError, DivergenceError, OutputError: the first failure; runs that have not
             begun by then are left.
     """
-    if jobs < 1:
-        raise ValueError(f"jobs is {jobs}; at least one process is needed")
-    if jobs == 1:
-        for task in tasks:
-            work(task, console)
-        return
-    spawning = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-    places: Queue[Cores] = spawning.Queue()
-    for cores in shared_cores(os.sched_getaffinity(0), jobs):
-        places.put(cores)
-    with ProcessPoolExecutor(jobs, spawning, _settle, (places, threads)) as pool:
-        running = [pool.submit(_work_apart, task) for task in tasks]
-        try:
-            for done in as_completed(running):
-                done.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def shared_cores(cores: set[int], jobs: int) -> list[Cores]:
-    """Disjoint sets of cores, one for each process; all cores for each, where there are fewer cores than processes."""
-    share = len(cores) // jobs
-    if not share:
-        return [Cores(cores)] * jobs
-    ordered = sorted(cores)
-    return [Cores(ordered[i * share : (i + 1) * share]) for i in range(jobs)]
+    side_by_side(work, tasks, console, jobs=jobs, threads=threads)
 
 
 def work(task: Task, console: Console) -> None:
@@ -106,14 +71,3 @@ def work(task: Task, console: Console) -> None:
         with training_progress(str(task.run.folder), console) as report:
             fit(task.run.config, task.data, task.folder, device=torch.device(task.trains_on), report=report)
     score_run(task.run, task.folder, task.data, device=task.device, keep=task.keep, report=console.print)
-
-
-def _settle(places: Queue[Cores], threads: int | None) -> None:
-    cores = places.get()
-    os.sched_setaffinity(0, cores)
-    torch.set_num_threads(threads or len(cores))
-
-
-def _work_apart(task: Task) -> None:
-    # Lines, not bars: those of several processes would overwrite each other.
-    work(task, Console(stderr=True, force_terminal=False, highlight=False, markup=False, soft_wrap=True))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+Times = Mapping[str, Sequence[float]]
+"""By variant, the time that its network takes over that of the first, once for each round; empty if not measured."""
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from statistics import fmean, stdev
+from statistics import fmean, median, stdev
 
 from emboundary.training.classifying.config import ClassifierConfig
-from emboundary.training.experimenting.outcome import Outcome
+from emboundary.training.experimenting.outcome import Outcome, Times
 from emboundary.training.experimenting.plan import Experiment
 
 
@@ -26,9 +26,14 @@ def labels_of(outcomes: Sequence[Outcome]) -> list[str]:
     return list(dict.fromkeys(o.variant for o in outcomes))
 
 
-def experiment_page(loaded: Experiment, outcomes: Sequence[Outcome], pictures: Sequence[str]) -> str:
+def time_head(times: Times) -> str:
+    """What the times of networks are relative to."""
+    return f"time, {next(iter(times))} = 1"
+
+
+def experiment_page(loaded: Experiment, outcomes: Sequence[Outcome], times: Times, pictures: Sequence[str]) -> str:
     """The page in Markdown; ``pictures`` are files beside it."""
-    parts = [f"# {loaded.question}", loaded.about, _what_was_run(loaded), _table(loaded, outcomes)]
+    parts = [f"# {loaded.question}", loaded.about, _what_was_run(loaded), _table(loaded, outcomes, times)]
     parts += [_verdict(loaded, outcomes)]
     parts += [f"![{loaded.question}]({name})" for name in pictures]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -58,17 +63,22 @@ def _many(count: int | None) -> str:
     return "all" if count is None else f"{count:,}"
 
 
-def _table(loaded: Experiment, outcomes: Sequence[Outcome]) -> str:
+def _table(loaded: Experiment, outcomes: Sequence[Outcome], times: Times) -> str:
     scores = list(dict.fromkeys(name for o in outcomes for name in o.scores))
     published = {v.label: v.published for v in loaded.variants}
     claimed = list(dict.fromkeys(name for claims in published.values() for name in claims))
     timed = all(o.seconds is not None for o in outcomes)
-    heads = ["variant", "parameters", _cost_head(outcomes[0]), *(["minutes"] if timed else []), "final loss", *scores]
+    heads = ["variant", "parameters", _cost_head(outcomes[0])]
+    if times:
+        heads.append(time_head(times))
+    heads += [*(["minutes"] if timed else []), "final loss", *scores]
     heads += [f"published {name}" for name in claimed]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for label in labels_of(outcomes):
         mine = [o for o in outcomes if o.variant == label]
         cells = [label, f"{mine[0].parameters:,}", _cost(mine[0])]
+        if times:
+            cells.append(f"{median(times[label]):.2f}")
         if timed:
             cells.append(f"{fmean(o.seconds or 0.0 for o in mine) / 60:.1f}")
         cells.append(_cell([o.final_loss for o in mine], "loss"))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 
-from emboundary.training.experimenting.outcome import Outcome
-from emboundary.training.experimenting.page import is_cost, labels_of, values_of
+from emboundary.training.experimenting.outcome import Outcome, Times
+from emboundary.training.experimenting.page import is_cost, labels_of, time_head, values_of
 from emboundary.training.experimenting.plan import Experiment
 from emboundary.training.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILLION, new_figure, save_figure
 from emboundary.training.storing import storing
@@ -16,13 +16,13 @@ _COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, GREY)
 _MARKS = "osD^vP*X"
 
 
-def draw(loaded: Experiment, outcomes: Sequence[Outcome], folder: Path) -> list[str]:
+def draw(loaded: Experiment, outcomes: Sequence[Outcome], times: Times, folder: Path) -> list[str]:
     """Draw what the outcomes allow; names of the files."""
     drawn = []
     if loaded.score is not None:
         drawn.append(f"{loaded.name}.png")
         with storing(folder / drawn[-1]) as partial:
-            _costs(partial, loaded, outcomes)
+            _costs(partial, loaded, outcomes, times)
     if any(len(o.curve) > 1 for o in outcomes):
         drawn.append(f"{loaded.name}-scatter.png")
         with storing(folder / drawn[-1]) as partial:
@@ -30,12 +30,13 @@ def draw(loaded: Experiment, outcomes: Sequence[Outcome], folder: Path) -> list[
     return drawn
 
 
-def _costs(path: Path, loaded: Experiment, outcomes: Sequence[Outcome]) -> None:
-    """One row per variant: the score of every seed, their mean, and the published figure."""
+def _costs(path: Path, loaded: Experiment, outcomes: Sequence[Outcome], times: Times) -> None:
+    """One row per variant: the score of every seed, their mean, the published figure; and its time, if measured."""
     labels, score = labels_of(outcomes), loaded.score or ""
     published = {v.label: v.published.get(score) for v in loaded.variants}
-    figure = new_figure(8.0, 1.3 + 0.34 * len(labels))
-    axes = figure.add_subplot()
+    figure = new_figure(10.0 if times else 8.0, 1.3 + 0.34 * len(labels))
+    grid = figure.add_gridspec(1, 2, width_ratios=(3, 1)) if times else figure.add_gridspec(1, 1)
+    axes = figure.add_subplot(grid[0])
     for row, label in enumerate(labels):
         values = values_of(outcomes, label, score)
         axes.plot(values, [row] * len(values), "o", color=BLUE, alpha=0.5, markersize=5)
@@ -52,6 +53,12 @@ def _costs(path: Path, loaded: Experiment, outcomes: Sequence[Outcome]) -> None:
     axes.locator_params(axis="x", nbins=5)
     axes.grid(axis="x", color="#dddddd", linewidth=0.6)
     axes.set(xlabel=f"{score} ({'lower' if is_cost(score) else 'higher'} is better)")
+    if times:
+        beside = figure.add_subplot(grid[1], sharey=axes)
+        beside.barh(range(len(labels)), [median(times[label]) for label in labels], 0.6, color=GREY)
+        beside.axvline(1, color="black", linewidth=0.8)
+        beside.tick_params(labelleft=False)
+        beside.set(xlabel=time_head(times))
     figure.legend(frameon=False, fontsize="small", loc="outside lower center", ncols=3)
     save_figure(figure, path)
 

@@ -21,71 +21,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import Field
+from typing import Any
 
 from emboundary.training.classifying.config import ClassifierConfig, parse_classifier
-from emboundary.training.config import DataConfig, Sections, TrainConfig, parse_table, refuse_seen
-from emboundary.training.strict import ConfigError, Strict, Value, read_based, read_table, validated, varied
-
-Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False, min_length=1)]
-
-EXPERIMENTS = Path(__file__).parents[1] / "experiments"
-
-
-class VariantConfig(Strict):
-    """What one variant changes: dotted keys of the base configuration.
-
-    Attributes:
-        budget: what it changes under a budget, behind ``set``: narrower networks, say.
-        published: figures of the paper for it, by the names of the scores that they stand beside.
-    """
-
-    label: str
-    set: dict[str, Value]
-    budget: Annotated[dict[str, dict[str, Value]], Field(default_factory=dict)]
-    published: Annotated[dict[str, float], Field(default_factory=dict)]
-
-
-class BudgetConfig(Strict):
-    """What a budget changes, before the variants' own changes.
-
-    Attributes:
-        note: what it is, in one line of the page.
-        seeds: in place of the experiment's.
-        variants: labels of those that it can afford; None: all.
-    """
-
-    note: str
-    set: Annotated[dict[str, Value], Field(default_factory=dict)]
-    seeds: Seeds | None = None
-    variants: Annotated[tuple[str, ...] | None, Field(strict=False)] = None
-
-
-class ExperimentConfig(Strict):
-    """An experiment's file; ``set`` applies to every variant before the budget's and the variant's own.
-
-    Attributes:
-        about: what the page says below the question, in Markdown.
-        sections: of the first volume, scored on; None: every volume's validation sections.
-        eight: whether segmenters that are not exact are scored with 8 passes too, which takes its time.
-        seeds: each variant is trained with each of them; None: with the base's alone.
-        order: labels of variants in the published order, the best first; the page says whether it came out.
-        score: by which they are ordered and drawn; the smaller is the better if it is an error or a loss.
-    """
-
-    question: str
-    about: str = ""
-    base: str
-    sections: Sections | None = None
-    eight: bool = True
-    seeds: Seeds | None = None
-    order: Annotated[tuple[str, ...], Field(strict=False)] = ()
-    score: str | None = None
-    set: Annotated[dict[str, Value], Field(default_factory=dict)]
-    budget: Annotated[dict[str, BudgetConfig], Field(default_factory=dict)]
-    variant: Annotated[tuple[VariantConfig, ...], Field(strict=False, min_length=1)]
+from emboundary.training.config import DataConfig, TrainConfig, parse_table, refuse_seen
+from emboundary.training.experimenting.file import BudgetConfig, ExperimentConfig, VariantConfig, read_experiment
+from emboundary.training.strict import ConfigError, read_based, varied
 
 
 @dataclass(frozen=True)
@@ -117,6 +58,7 @@ class Experiment:
     Attributes:
         name: of its file.
         note: what its budget is.
+        rounds: see ``BudgetConfig``.
         eight, order, score, about: see ``ExperimentConfig``.
     """
 
@@ -125,25 +67,11 @@ class Experiment:
     about: str
     budget: str | None
     note: str
+    rounds: int
     eight: bool
     order: tuple[str, ...]
     score: str | None
     variants: tuple[Variant, ...]
-
-
-def find_experiment(name: str) -> Path:
-    """The file of an experiment: a path, or the name of one that comes with the package.
-
-    Raises:
-        ConfigError: no such file and no such name.
-    """
-    path, bundled = Path(name), EXPERIMENTS / f"{name}.toml"
-    if path.suffix == ".toml" or path.exists():
-        return path
-    if bundled.exists():
-        return bundled
-    known = ", ".join(sorted(file.stem for file in EXPERIMENTS.glob("*.toml")))
-    raise ConfigError(f"experiment {name!r} does not exist; give the path of a TOML file, or one of: {known}")
 
 
 def load_experiment(path: Path, budget: str | None = None, only: Sequence[str] = ()) -> Experiment:
@@ -158,9 +86,9 @@ def load_experiment(path: Path, budget: str | None = None, only: Sequence[str] =
         ConfigError: an unreadable file, a key that does not exist, a budget or label that is not there, labels that
             are not told apart, or scored sections that a variant trains on.
     """
-    config = validated(ExperimentConfig, read_table(path), origin=f"experiment {path}")
+    config = read_experiment(path)
     chosen = _budget(config, budget, path)
-    base = read_based(path.parent / config.base)
+    base = read_based(Path(config.base))
     seeds = (chosen and chosen.seeds) or config.seeds or (None,)
     variants = []
     for v in _wanted(config, chosen, only, path):
@@ -181,6 +109,7 @@ def load_experiment(path: Path, budget: str | None = None, only: Sequence[str] =
         config.about.strip(),
         budget,
         chosen.note if chosen else "",
+        chosen.rounds if chosen else 0,
         config.eight,
         config.order,
         config.score,

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from emboundary.training.comparing import working
-from emboundary.training.comparing.working import Task, complete, is_finished, shared_cores
+from emboundary.training.comparing.working import Task, complete, is_finished
 from emboundary.training.config import TrainConfig
 from emboundary.training.learning.runs import RunError
 from emboundary.training.study import StudyRun
@@ -42,21 +42,6 @@ def test_the_run_of_another_configuration_is_refused(trained: Path, make_config:
     )
 
 
-@pytest.mark.parametrize(
-    ("cores", "jobs", "places"),
-    [
-        ({0, 1}, 2, [{0}, {1}]),
-        ({4, 2, 9, 7, 5}, 2, [{2, 4}, {5, 7}]),
-        ({0, 1}, 1, [{0, 1}]),
-        ({3}, 2, [{3}, {3}]),
-    ],
-)
-def test_processes_have_cores_of_their_own_where_there_are_enough(
-    cores: set[int], jobs: int, places: list[set[int]]
-) -> None:
-    assert shared_cores(cores, jobs) == places
-
-
 def test_what_is_finished_is_scored_and_not_trained_again(
     trained: Path,
     data: Path,
@@ -71,11 +56,6 @@ def test_what_is_finished_is_scored_and_not_trained_again(
     run = study_run(make_config())
     complete([task(run, trained, data), task(run, tmp_path / "new", data)], console, jobs=1, threads=None)
     assert did == ["score run", "fit new", "score new"]
-
-
-def test_no_jobs_are_refused(console: Console) -> None:
-    with pytest.raises(ValueError, match=r"^jobs is 0; at least one process is needed$"):
-        complete([], console, jobs=0, threads=None)
 
 
 def test_a_failure_in_another_process_is_raised_here(

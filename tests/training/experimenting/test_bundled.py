@@ -11,7 +11,8 @@ import torch
 from emboundary.service import console
 from emboundary.training.classifying.config import ClassifierConfig
 from emboundary.training.cli import NAME, create_cli
-from emboundary.training.experimenting.plan import EXPERIMENTS, find_experiment, load_experiment
+from emboundary.training.experimenting.file import EXPERIMENTS, find_experiment
+from emboundary.training.experimenting.plan import load_experiment
 from emboundary.training.networks import build_network
 
 BUNDLED = sorted(path.stem for path in EXPERIMENTS.glob("*.toml"))

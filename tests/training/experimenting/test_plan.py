@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from emboundary.training.config import TrainConfig
-from emboundary.training.experimenting.plan import EXPERIMENTS, find_experiment, load_experiment
+from emboundary.training.experimenting.file import EXPERIMENTS, find_experiment
+from emboundary.training.experimenting.plan import load_experiment
 from emboundary.training.strict import ConfigError
 
 HEAD = """
@@ -182,3 +183,51 @@ def test_an_experiment_is_found_by_its_name_or_its_path(folder: Path) -> None:
         ConfigError, match=r"experiment 'rotated' does not exist; give the path of a TOML file, or one of"
     ):
         find_experiment("rotated")
+
+
+def stand(folder: Path, text: str) -> Path:
+    """An experiment on top of another, in a folder beside it."""
+    write(folder, HEAD + BUDGETS + VARIANT.format('"augment.noise" = 0.9') + 'published = { "AUC" = 1.0 }\n')
+    (folder / "beside").mkdir()
+    path = folder / "beside" / "other.toml"
+    path.write_text('like = "../experiment.toml"\n' + text)
+    return path
+
+
+def test_an_experiment_may_stand_on_another(folder: Path) -> None:
+    changes = 'question = "What else?"\n[set]\nseed = 7\n[budget.small]\nnote = "Less."\nseeds = [6]\n'
+    two = '[[variant]]\nlabel = "two"\nset = {}\n'
+    path = stand(folder, changes + VARIANT.format('"augment.noise" = 0.8') + two)
+    assert load_experiment(path).question == "What else?"
+    first, second = load_experiment(path).variants
+    assert (first.label, second.label, first.config.seed, first.published) == ("one", "two", 7, {"AUC": 1.0})
+    assert isinstance(first.config, TrainConfig)
+    assert first.config.augment.noise == 0.8
+    (small,) = load_experiment(path, "small").variants
+    assert (small.config.seed, small.config.optimiser.steps, small.scored) == (6, 3, first.scored)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[[variant]]\nset = { "seed" = 7 }\n', "variant.0.label is missing; it has no default"),
+        ("variant = 5\n", "variant is 5: "),
+        ("variant = [5]\n", "variant.0 is 5: "),
+        ("[variant]\none = 5\n", "variant is {'one': 5}: "),
+    ],
+)
+def test_variants_of_an_experiment_on_another_are_checked_too(folder: Path, text: str, message: str) -> None:
+    path = stand(folder, text)
+    with pytest.raises(ConfigError) as refused:
+        load_experiment(path)
+    assert str(refused.value).startswith(f"experiment {path}: {message}")
+
+
+def test_an_experiment_that_stands_on_itself_or_on_no_file_is_refused(folder: Path) -> None:
+    path = stand(folder, "")
+    path.write_text('like = "other.toml"\n')
+    with pytest.raises(ConfigError, match="like leads back to the file itself; remove one of the two"):
+        load_experiment(path)
+    path.write_text("like = 5\n")
+    with pytest.raises(ConfigError, match="like is 5; it must be the path of a file, relative to this one"):
+        load_experiment(path)

@@ -1,0 +1,81 @@
+"""Several pieces of work side by side, each in a process of its own.
+
+On CPUs, processes with one thread each get more done than one process with all threads.  Each keeps to cores of its
+own, or ONNX Runtime would start a thread for every core in all of them.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing.queues import Queue
+from typing import TypeVar
+
+import torch
+from rich.console import Console
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Cores = frozenset[int]
+
+
+def side_by_side(
+    work: Callable[[Item, Console], Result],
+    items: Sequence[Item],
+    console: Console,
+    *,
+    jobs: int,
+    threads: int | None,
+) -> list[Result]:
+    """Results of ``work(item, console)`` in the order of the items, ``jobs`` of them at a time.
+
+    Args:
+        work: and the items must be what other processes can be sent; with one job nothing is sent.
+        items: begun in their order.
+        console: for one job; several have consoles of their own, on stderr.
+        jobs: processes.
+        threads: of torch in each; None: as many as it has cores, which the processes share evenly.
+
+    Raises:
+        ValueError: fewer than one job.
+        Exception: the first failure of any; items that have not begun by then are left.
+    """
+    if jobs < 1:
+        raise ValueError(f"jobs is {jobs}; at least one process is needed")
+    if jobs == 1:
+        return [work(item, console) for item in items]
+    spawning = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+    places: Queue[Cores] = spawning.Queue()
+    for cores in shared_cores(os.sched_getaffinity(0), jobs):
+        places.put(cores)
+    with ProcessPoolExecutor(jobs, spawning, _settle, (places, threads)) as pool:
+        running = [pool.submit(_apart, work, item) for item in items]
+        try:
+            for done in as_completed(running):
+                done.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [future.result() for future in running]
+
+
+def shared_cores(cores: set[int], jobs: int) -> list[Cores]:
+    """Disjoint sets of cores, one for each process; all cores for each, where there are fewer cores than processes."""
+    share = len(cores) // jobs
+    if not share:
+        return [Cores(cores)] * jobs
+    ordered = sorted(cores)
+    return [Cores(ordered[i * share : (i + 1) * share]) for i in range(jobs)]
+
+
+def _settle(places: Queue[Cores], threads: int | None) -> None:
+    cores = places.get()
+    os.sched_setaffinity(0, cores)
+    torch.set_num_threads(threads or len(cores))
+
+
+def _apart(work: Callable[[Item, Console], Result], item: Item) -> Result:
+    # Lines, not bars: those of several processes would overwrite each other.
+    return work(item, Console(stderr=True, force_terminal=False, highlight=False, markup=False, soft_wrap=True))
