@@ -136,7 +136,7 @@ class ServiceCase:
 
 
 async def _ask(url: str, image: NDArray[Any], load: Load, passes: Passes) -> _Seen:
-    """Let all clients ask until the time is over, each at least once."""
+    """Let all clients ask until the time is over, each at least once; the first failure is that of all."""
     seen, end = _Seen(), time.perf_counter() + load.seconds
 
     async def client(connection: AsyncBoundaryClient) -> None:
@@ -153,5 +153,11 @@ async def _ask(url: str, image: NDArray[Any], load: Load, passes: Passes) -> _Se
                 seen.seconds.append(time.perf_counter() - began)
 
     async with AsyncBoundaryClient.connect(url, patience=_ONCE) as connection:
-        await asyncio.gather(*(client(connection) for _ in range(load.clients)))
+        try:
+            # of which none is left when the connection is closed, whatever happens to one of them
+            async with asyncio.TaskGroup() as clients:
+                for _ in range(load.clients):
+                    clients.create_task(client(connection))
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None
     return seen
