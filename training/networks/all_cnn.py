@@ -30,10 +30,6 @@ class AllCnnConfig(Strict):
         batch_norm: behind every convolution, in place of its bias.  The paper's text names none; the authors'
             published experiments have it.  Without it large steps can end with the last ReLU silent for every class,
             and nothing left to learn from: Adam's rate must be 0.001 or so.
-        logits: what is averaged in the end: ``rectified``, as published, the last convolution behind norm and ReLU;
-            or ``linear``, that convolution with a bias alone.  A mean of rectified unit values grows only as fast as
-            its scale is learned, and over |G| times as many elements it is |G| times as flat, so that short trainings
-            measure that and not the features.
         dropout_image: share of the image's values that training drops.
         dropout: the same behind each strided layer.
     """
@@ -42,7 +38,6 @@ class AllCnnConfig(Strict):
     group: GroupName = "C1"
     filters: PositiveInt = 96
     batch_norm: bool = True
-    logits: Literal["rectified", "linear"] = "rectified"
     dropout_image: Fraction = 0.2
     dropout: Fraction = 0.5
 
@@ -56,9 +51,7 @@ class AllCnnConfig(Strict):
             raise ValueError(f"size is {size}; all-cnn-c halves it twice and needs at least 4 pixels")
         group, first, second = find_group(self.group), self.filters, 2 * self.filters
         plan = [(first, 3, 1), (first, 3, 1), (first, 3, 2), (second, 3, 1), (second, 3, 1), (second, 3, 2)]
-        plan += [(second, 3, 1), (second, 1, 1)]
-        if self.logits == "rectified":
-            plan.append((classes, 1, 1))
+        plan += [(second, 3, 1), (second, 1, 1), (classes, 1, 1)]
         layers: list[nn.Module] = [nn.Dropout(self.dropout_image)]
         inputs = image(channels)
         for outputs, kernel, stride in plan:
@@ -69,6 +62,4 @@ class AllCnnConfig(Strict):
             if stride == 2:
                 layers.append(nn.Dropout(self.dropout))
             inputs = Fields(regular=outputs)
-        if self.logits == "linear":
-            layers.append(GroupConv2d(group, inputs, classes, 1, bias=True))
         return nn.Sequential(*layers, OrbitMean(group))
