@@ -9,6 +9,8 @@ GPU := .venv-gpu
 VERSION = $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 # Of the tests of the service: short, or whole.
 LENGTH ?= short
+# Tests wait for processes, sockets and disks, and use a core at a time.
+SIDE_BY_SIDE := -n logical --maxprocesses 4 --dist worksteal
 BENCHMARKS := tests/benchmarks
 SOURCES := $(shell find model service training -type f -not -name '*.pyc')
 # Only real problems of an installation are worth a line.
@@ -34,7 +36,7 @@ test: $(TESTING)/installed
 	$(TESTING)/bin/ruff format --check
 	$(TESTING)/bin/mypy
 	$(TESTING)/bin/lint-imports
-	$(TESTING)/bin/pytest -q
+	$(TESTING)/bin/pytest -q $(SIDE_BY_SIDE)
 
 # Needs root and Debian's packages; installs those that it misses, and says so.
 image-test:

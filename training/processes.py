@@ -1,13 +1,15 @@
 """Several pieces of work side by side, each in a process of its own.
 
 On CPUs, processes with one thread each get more done than one process with all threads.  Each keeps to cores of its
-own, or ONNX Runtime would start a thread for every core in all of them.
+own, or ONNX Runtime would start a thread for every core in all of them.  Whatever ends the process that began them,
+a kill too, ends them.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing.queues import Queue
@@ -71,9 +73,17 @@ def shared_cores(cores: set[int], jobs: int) -> list[Cores]:
 
 
 def _settle(places: Queue[Cores], threads: int | None) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     cores = places.get()
     os.sched_setaffinity(0, cores)
     torch.set_num_threads(threads or len(cores))
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)  # what is stored, is stored whole; there is nobody to give a result to
 
 
 def _apart(work: Callable[[Item, Console], Result], item: Item) -> Result:

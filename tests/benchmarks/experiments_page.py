@@ -9,11 +9,10 @@ import argparse
 import json
 import re
 import sys
-import tomllib
 from pathlib import Path
 from typing import Any
 
-from emboundary.training.experimenting.file import EXPERIMENTS
+from emboundary.training.experimenting.file import find_experiment, read_experiment
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -23,12 +22,12 @@ Written by `python tests/benchmarks/experiments_page.py` from what `emboundary-t
 `docs/experiments`; every figure comes from there.  Again, on your own machine:
 
 ```sh
-emboundary-train experiment rotated-mnist --budget cpu --data DATA
+emboundary-train experiment rotated-mnist --budget cpu --jobs 2 --data DATA
 ```
 
-`--budget smoke` takes seconds, `cpu` tens of minutes on 2 cores, `full` a GPU; `--only LABEL` takes one variant.
-Runs are kept in `--runs` and taken up again; the page, its JSON and its pictures go to `--out`.  DATA holds
-`mnist/mnist.npz`, `cifar10_jpeg/cifar10_jpeg.zip` and `vnc/`.
+`--budget smoke` takes seconds, `cpu` tens of minutes on 2 cores, `full` a GPU; `--jobs 2` trains two variants side by
+side, `--only LABEL` takes one.  Runs are kept in `--runs` and taken up again; the page, its JSON and its pictures go to
+`--out`.  DATA holds `mnist/mnist.npz`, `cifar10_jpeg/cifar10_jpeg.zip` and `vnc/`.
 
 What each set of images is and is not: MNIST has 3,000 test images here; rotated MNIST is made from all of its digits
 with angles of our own; CIFAR-10 is a lossy copy.  So figures compare with each other, and with published ones only
@@ -64,8 +63,7 @@ def page() -> str:
             record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
             parts.append(_joined(name, path.read_text(encoding="utf-8"), record))
         else:
-            question = tomllib.loads((EXPERIMENTS / f"{name}.toml").read_text(encoding="utf-8"))["question"]
-            missing.append(f"- `{name}`: {question}")
+            missing.append(f"- `{name}`: {read_experiment(find_experiment(name)).question}")
     if missing:
         parts.append(
             "## Not run yet\n\nThe suite runs them with the budget `smoke` alone.\n\n" + "\n".join(missing) + "\n"

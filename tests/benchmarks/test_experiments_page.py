@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from emboundary.training.experimenting.file import EXPERIMENTS
+from emboundary.training.experimenting.file import EXPERIMENTS, read_experiment
 
 
 def test_the_page_says_what_the_records_say() -> None:
@@ -16,5 +16,5 @@ def test_the_page_says_what_the_records_say() -> None:
 def test_every_experiment_with_budgets_is_on_the_page() -> None:
     page = (Path(__file__).parents[2] / "docs" / "experiments.md").read_text(encoding="utf-8")
     for path in EXPERIMENTS.glob("*.toml"):
-        if "[budget." in path.read_text(encoding="utf-8"):
+        if read_experiment(path).budget:
             assert f"experiment {path.stem} " in page or f"`{path.stem}`" in page

@@ -150,13 +150,13 @@ SUM = "0" * 64
     [
         ("", "name no key"),
         ("# none yet\n", "name no key"),
-        (ALICE, "line 1: a line has 1 parts; it must be NAME:SCOPES:SHA256"),
+        pytest.param(ALICE, "line 1: a line has 1 parts; it must be NAME:SCOPES:SHA256", id="a key alone"),
         (f"a:predict:{SUM}\nb:everything:{SUM}", "line 2: scopes is 'everything'; it must be one or more of"),
         (f"a::{SUM}", "line 1: scopes is ''"),
         (f"a:predict+:{SUM}", "line 1: scopes is 'predict+'"),
         (f"a b:predict:{SUM}", "line 1: name is 'a b'; it must be letters"),
         (f":predict:{SUM}", "line 1: name is ''"),
-        (f"a:predict:{ALICE}", "line 1: the sum is not 64 hexadecimal digits"),
+        pytest.param(f"a:predict:{ALICE}", "line 1: the sum is not 64 hexadecimal digits", id="a key as its sum"),
         (f"a:predict:{SUM}\nb:admin:{SUM}", "two lines have the sum of key 'a'"),
     ],
 )

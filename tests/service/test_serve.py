@@ -226,7 +226,9 @@ def test_what_cannot_be_served_is_one_line(
     ("name", "value", "message"),
     [
         ("TILE", "0", "tile is '0': Input should be greater than or equal to 1; change the environment variable EMB"),
-        ("API_KEYS", SECRET, "api_keys, entry 1: a line has 1 parts; it must be NAME:SCOPES:SHA256"),
+        pytest.param(
+            "API_KEYS", SECRET, "api_keys, entry 1: a line has 1 parts; it must be NAME:SCOPES:SHA256", id="a secret"
+        ),
         ("API_KEYS", "", "api_keys and api_keys_file name no key"),
     ],
 )

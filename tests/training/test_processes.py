@@ -1,7 +1,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
 
+import psutil
 import pytest
 from rich.console import Console
 
@@ -38,3 +44,44 @@ def test_one_job_works_here() -> None:
 def test_no_jobs_are_refused() -> None:
     with pytest.raises(ValueError, match=r"^jobs is 0; at least one process is needed$"):
         side_by_side(str.format, [], CONSOLE, jobs=0, threads=None)
+
+
+BUSY = """
+import os, sys, time
+from pathlib import Path
+from rich.console import Console
+from emboundary.training.processes import side_by_side
+
+def work(folder, console):
+    (Path(folder) / str(os.getpid())).touch()
+    time.sleep(600)
+
+if __name__ == "__main__":
+    side_by_side(work, sys.argv[1:] * 2, Console(), jobs=2, threads=1)
+"""
+
+
+def test_a_kill_leaves_no_process_behind(tmp_path: Path) -> None:
+    script, folder = tmp_path / "busy.py", tmp_path / "begun"
+    script.write_text(BUSY)
+    folder.mkdir()
+    with subprocess.Popen([sys.executable, str(script), str(folder)]) as parent:
+        try:
+            until(lambda: len(list(folder.iterdir())) == 2)
+        finally:
+            parent.kill()
+    until(lambda: not any(alive(int(path.name)) for path in folder.iterdir()))
+
+
+def until(happened: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def alive(process: int) -> bool:
+    try:
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -11,12 +11,12 @@ import torch
 from emboundary.service import console
 from emboundary.training.classifying.config import ClassifierConfig
 from emboundary.training.cli import NAME, create_cli
-from emboundary.training.experimenting.file import EXPERIMENTS, find_experiment
+from emboundary.training.experimenting.file import EXPERIMENTS, find_experiment, read_experiment
 from emboundary.training.experimenting.plan import load_experiment
 from emboundary.training.networks import build_network
 
 BUNDLED = sorted(path.stem for path in EXPERIMENTS.glob("*.toml"))
-WITH_BUDGETS = [name for name in BUNDLED if "[budget." in (EXPERIMENTS / f"{name}.toml").read_text()]
+WITH_BUDGETS = [name for name in BUNDLED if read_experiment(find_experiment(name)).budget]
 BUDGETS = ("smoke", "cpu", "full")
 
 
