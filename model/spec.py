@@ -27,6 +27,7 @@ Maxout = Literal["none", "skip", "beside", "first", "both"]
 Last = Literal["max", "max-mean"]
 
 STRIDE = 8
+_ROTATED = ("rotation-maxout", "rotation-flip", "copies")
 _WITH_EXPONENT = ("lp", "gaussian-lp", "learned-lp")
 
 
@@ -40,7 +41,7 @@ class SegmenterSpec:
     Attributes:
         symmetry: ``plain`` (ordinary), ``paper`` (rotation maxout and flip maxout in the stem, ordinary
             behind it) or ``d4`` (exactly equivariant); ``custom``: what ``trunk`` and ``stem_kind`` say.
-        angles: rotations of a stem with rotated kernels, 2, 4 or 8.
+        angles: rotations of a stem with rotated kernels, 2, 4 or 8; orientations of a scattering stem, even.
         maxout: where a stem over a group takes the maximum over its elements. ``skip``: on the stem's way
             to the decoder, while the trunk goes on with all orientations; ``beside``: the same, and the
             orientations go to the decoder too; ``first``: behind the first layer; ``both``: behind each of
@@ -129,7 +130,7 @@ class SegmenterSpec:
                 f"level is {self.level}; it is that of symmetric kernels: give trunk or stem_kind 'symmetric', or "
                 "leave it out"
             )
-
+        self._check_angles()
         if not 1 <= self.scales <= 3:
             raise ValueError(f"scales is {self.scales}; a scattering stem has 1 to 3 of them")
         if self.stem_kind == "scattering" and self.maxout == "first":
@@ -146,6 +147,17 @@ class SegmenterSpec:
             _ = self.pool
         except ValueError as error:
             raise ValueError(f"pooling is {self.pooling!r}: {error}") from error
+
+    def _check_angles(self) -> None:
+        if self.chosen_stem in _ROTATED and self.angles not in (2, 4, 8):
+            raise ValueError(
+                f"angles is {self.angles}; the 3x3 kernels of stem_kind {self.chosen_stem!r} have 2, 4 or 8 rotations"
+            )
+        if self.chosen_stem == "scattering" and (self.angles < 2 or self.angles % 2):
+            raise ValueError(
+                f"angles is {self.angles}; a scattering stem has an even number of orientations, so that quarter turns "
+                "permute them"
+            )
 
     @property
     def pool(self) -> PoolSpec:

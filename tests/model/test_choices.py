@@ -174,6 +174,11 @@ def test_a_pooling_that_computes_is_refused_in_fewer_bits(fewer_bits: Callable[[
         ({"trunk": "symmetric", "level": 5}, "level is 5; symmetric kernels have levels 0 .none. to 4"),
         ({"trunk": "C4", "level": 2}, "level is 2; it is that of symmetric kernels: give trunk or stem_kind 'symm"),
         ({"stem_kind": "scattering", "scales": 4}, "scales is 4; a scattering stem has 1 to 3 of them"),
+        ({"stem_kind": "scattering", "angles": 3}, "angles is 3; a scattering stem has an even number of orientations"),
+        (
+            {"stem_kind": "rotation-maxout", "angles": 3},
+            "angles is 3; the 3x3 kernels of stem_kind 'rotation-maxout' have 2, 4 or 8 rotations",
+        ),
         ({"stem_kind": "scattering", "maxout": "first"}, "maxout is 'first'; the first layer of a scattering stem has"),
         ({"pooling_p": 2.0}, "pooling_p is 2.0; pooling 'max' has no exponent: leave it out, or give one of lp, gauss"),
         ({"pooling": "lp", "pooling_p": 0.5}, "pooling is 'lp': p is 0.5; it must be a finite number of at least 1"),
