@@ -9,18 +9,28 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from multiprocessing.connection import Connection
 from multiprocessing.queues import Queue
 from typing import TypeVar
 
 import torch
 from rich.console import Console
 
+from emboundary.service.errors import EmboundaryError
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Cores = frozenset[int]
+
+
+class ProcessError(EmboundaryError):
+    """A process that ended before its work did."""
 
 
 def side_by_side(
@@ -42,7 +52,8 @@ def side_by_side(
 
     Raises:
         ValueError: fewer than one job.
-        Exception: the first failure of any; items that have not begun by then are left.
+        ProcessError: a process was ended from outside.
+        Exception: the first failure of any, which ends all; what has not stored its result by then must be begun again.
     """
     if jobs < 1:
         raise ValueError(f"jobs is {jobs}; at least one process is needed")
@@ -52,13 +63,19 @@ def side_by_side(
     places: Queue[Cores] = spawning.Queue()
     for cores in shared_cores(os.sched_getaffinity(0), jobs):
         places.put(cores)
-    with ProcessPoolExecutor(jobs, spawning, _settle, (places, threads)) as pool:
+    lifeline, held = spawning.Pipe(duplex=False)
+    with held, lifeline, ProcessPoolExecutor(jobs, spawning, _settle, (places, threads, lifeline)) as pool:
         running = [pool.submit(_apart, work, item) for item in items]
         try:
             for done in as_completed(running):
                 done.result()
+        except BrokenProcessPool as error:
+            raise ProcessError(
+                f"one of {jobs} processes ended before its work, as one does that needs too much memory; give fewer "
+                "--jobs, and begin again: what is stored is not done twice"
+            ) from error
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            held.close()  # or the pool would wait for what it has handed out already
             raise
     return [future.result() for future in running]
 
@@ -72,17 +89,18 @@ def shared_cores(cores: set[int], jobs: int) -> list[Cores]:
     return [Cores(ordered[i * share : (i + 1) * share]) for i in range(jobs)]
 
 
-def _settle(places: Queue[Cores], threads: int | None) -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+def _settle(places: Queue[Cores], threads: int | None, lifeline: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that began this one
+    threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
     cores = places.get()
     os.sched_setaffinity(0, cores)
     torch.set_num_threads(threads or len(cores))
 
 
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
+def _end_with(lifeline: Connection) -> None:
+    """Wait until the other end is closed, by the process that began this one or by its end, and end."""
+    with suppress(EOFError, OSError):
+        lifeline.recv()
     os._exit(1)  # what is stored, is stored whole; there is nobody to give a result to
 
 

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -57,20 +58,49 @@ def work(folder, console):
     time.sleep(600)
 
 if __name__ == "__main__":
-    side_by_side(work, sys.argv[1:] * 2, Console(), jobs=2, threads=1)
+    side_by_side(work, sys.argv[1:] * 6, Console(), jobs=2, threads=1)
 """
 
 
-def test_a_kill_leaves_no_process_behind(tmp_path: Path) -> None:
-    script, folder = tmp_path / "busy.py", tmp_path / "begun"
-    script.write_text(BUSY)
+@pytest.fixture
+def begun(tmp_path: Path) -> Path:
+    """Where every process that has work leaves its number."""
+    folder = tmp_path / "begun"
     folder.mkdir()
-    with subprocess.Popen([sys.executable, str(script), str(folder)]) as parent:
+    return folder
+
+
+@pytest.fixture
+def parent(tmp_path: Path, begun: Path) -> Iterator[subprocess.Popen[str]]:
+    """A program whose two processes are at work, with more to do."""
+    script = tmp_path / "busy.py"
+    script.write_text(BUSY)
+    with subprocess.Popen([sys.executable, script, begun], stderr=subprocess.PIPE, text=True) as parent:
         try:
-            until(lambda: len(list(folder.iterdir())) == 2)
+            until(lambda: len(workers(begun)) == 2)
+            yield parent
         finally:
             parent.kill()
-    until(lambda: not any(alive(int(path.name)) for path in folder.iterdir()))
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_no_process_outlives_the_one_that_began_it(
+    parent: subprocess.Popen[str], begun: Path, how: signal.Signals
+) -> None:
+    parent.send_signal(how)
+    until(lambda: not any(alive(process) for process in (parent.pid, *workers(begun))))
+    assert len(workers(begun)) == 2  # nothing was begun that was still to do
+
+
+def test_a_process_that_is_ended_from_outside_is_a_clear_failure(parent: subprocess.Popen[str], begun: Path) -> None:
+    psutil.Process(workers(begun)[0]).kill()
+    _, said = parent.communicate(timeout=60)
+    assert "ProcessError: one of 2 processes ended before its work" in said.splitlines()[-1]
+    until(lambda: not any(alive(process) for process in workers(begun)))
+
+
+def workers(begun: Path) -> list[int]:
+    return [int(path.name) for path in begun.iterdir()]
 
 
 def until(happened: Callable[[], bool]) -> None:
