@@ -27,17 +27,27 @@ from torch import Tensor, nn
 
 from emboundary.model.blocks import Inception, InvariantLogit, Reduction, Unit, Upsample
 from emboundary.model.conv import KernelOrbitConv2d, OrbitMaxoutConv2d
-from emboundary.model.coset import CosetPool2d, SubgroupPool2d, coset_max
+from emboundary.model.coset import coset_max
 from emboundary.model.inception import Segmenter
-from emboundary.model.pooling import (
-    GlobalAverage,
-    GlobalMax,
-    HeterogeneousPool,
-    MaxoutChannels,
-    RegimePool,
-    SideBySidePool,
-)
+from emboundary.model.lipschitz_constants import constant, reflected
+from emboundary.model.pooling import GlobalAverage, HeterogeneousPool, RegimePool, SideBySidePool
+from emboundary.model.scattering import InvariantScattering, OrientationFields, Scattering2d
 from emboundary.model.spectral import spectral_norm
+
+__all__ = [
+    "Expandable",
+    "LipschitzBound",
+    "Reached",
+    "Stage",
+    "Walk",
+    "added",
+    "concatenated",
+    "constant",
+    "is_affine",
+    "linear_part",
+    "lipschitz_bound",
+    "through",
+]
 
 
 @dataclass(frozen=True)
@@ -66,7 +76,9 @@ class LipschitzBound:
 
 @runtime_checkable
 class Expandable(Protocol):
-    """A convolution of this package: it can be written as an ordinary one."""
+    """A convolution of this package: its filters can be written out, and itself as an ordinary one."""
+
+    def expand(self) -> Tensor: ...
 
     def plain(self) -> nn.Conv2d | nn.ConvTranspose2d: ...
 
@@ -160,48 +172,9 @@ _AFFINE = (
     nn.AdaptiveAvgPool2d,
     nn.Flatten,
     GlobalAverage,
+    InvariantScattering,
+    OrientationFields,
 )
-
-
-@singledispatch
-def constant(_module: nn.Module) -> float | None:
-    """Lipschitz constant of a module that is not affine and consists of nothing else; None: it is not known.
-
-    For a module of your own write ``@constant.register`` above a function of it.
-    """
-    return None
-
-
-@constant.register(nn.ReLU)
-@constant.register(nn.Tanh)
-@constant.register(GlobalMax)
-@constant.register(MaxoutChannels)
-@constant.register(CosetPool2d)
-@constant.register(SubgroupPool2d)
-def _(_module: nn.Module) -> float:
-    return 1.0
-
-
-@constant.register
-def _(_module: nn.Sigmoid) -> float:
-    return 0.25
-
-
-@constant.register
-def _(module: nn.LeakyReLU) -> float:
-    return max(1.0, abs(module.negative_slope))
-
-
-@constant.register
-def _(module: nn.MaxPool2d) -> float:
-    kernel, stride, dilation = (_pair(v) for v in (module.kernel_size, module.stride, module.dilation))
-    # A row is in at most this many windows: those of its residue, where a dilated window skips rows.
-    windows = [math.ceil(k / (s // math.gcd(s, d))) for k, s, d in zip(kernel, stride, dilation, strict=True)]
-    return math.sqrt(math.prod(windows))
-
-
-def _pair(value: int | tuple[int, ...]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (value[0], value[-1])
 
 
 @singledispatch
@@ -238,6 +211,11 @@ def _(module: HeterogeneousPool, name: str, at: Reached, walk: Walk) -> Reached:
 @through.register
 def _(module: SideBySidePool, name: str, at: Reached, walk: Walk) -> Reached:
     return at.then(module, math.hypot(*(walk(name, pool, Reached(at.x, 1.0)).constant for pool in module.pools)))
+
+
+@through.register
+def _(module: Scattering2d, _name: str, at: Reached, _walk: Walk) -> Reached:
+    return at.then(module, reflected(module, at.x.shape[-2:]))
 
 
 @through.register
