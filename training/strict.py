@@ -8,6 +8,8 @@ from __future__ import annotations
 import copy
 import json
 import tomllib
+from collections.abc import Callable
+from functools import reduce
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -30,29 +32,6 @@ Value = bool | int | float | str | list[int] | list[float]
 PositiveInt = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-
-
-def read_based(path: Path) -> dict[str, Any]:
-    """Read a TOML file, or a JSON one by its suffix, on top of the one that its key ``base`` names, if it has one.
-
-    Tables are joined key by key; any other value takes the place of the base's.
-
-    Raises:
-        ConfigError: a missing file, text that does not parse, or a file that is its own base.
-    """
-    return _read_onto_base(path, ())
-
-
-def _read_onto_base(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
-    if path.resolve() in above:
-        raise ConfigError(f"config {path}: base leads back to the file itself; remove one of the two")
-    table = read_table(path)
-    base = table.pop("base", None)
-    if base is None:
-        return table
-    if not isinstance(base, str):
-        raise ConfigError(f"config {path}: base is {base!r}; it must be the path of a file, relative to this one")
-    return joined(_read_onto_base(path.parent / base, (*above, path.resolve())), table)
 
 
 def joined(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -79,6 +58,52 @@ def read_table(path: Path) -> dict[str, Any]:
     except ValueError as error:  # of either parser, or of the decoder of UTF-8
         raise ConfigError(f"config {path} is not {'JSON' if is_json else 'TOML'}: {error}") from error
     return table
+
+
+def read_stacked(
+    path: Path,
+    key: str,
+    *,
+    kind: str,
+    read: Callable[[Path], dict[str, Any]] = read_table,
+    join: Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]] = joined,
+) -> dict[str, Any]:
+    """Read a file on top of the one that a key of it names, relative to it, that one on top of its own, and so on.
+
+    Args:
+        path: of the file.
+        key: that names the file below; it is no part of the result.
+        kind: of the file, for errors.
+        read: of one file.
+        join: of what is below and what is above.
+
+    Raises:
+        ConfigError: what ``read`` raises, a key that holds no path, or a file that stands on itself.
+    """
+    tables: list[dict[str, Any]] = []
+    seen: set[Path] = set()
+    other: Any = path.name
+    while other is not None:
+        if not isinstance(other, str):
+            raise ConfigError(f"{kind} {path}: {key} is {other!r}; it must be the path of a file, relative to this one")
+        path = path.parent / other
+        if path.resolve() in seen:
+            raise ConfigError(f"{kind} {path}: {key} leads back to the file itself; remove one of the two")
+        seen.add(path.resolve())
+        tables.append(read(path))
+        other = tables[-1].pop(key, None)
+    return reduce(join, reversed(tables))
+
+
+def read_based(path: Path) -> dict[str, Any]:
+    """Read a TOML file, or a JSON one by its suffix, on top of the one that its key ``base`` names, if it has one.
+
+    Tables are joined key by key; any other value takes the place of the base's.
+
+    Raises:
+        ConfigError: a missing file, text that does not parse, or a file that is its own base.
+    """
+    return read_stacked(path, "base", kind="config")
 
 
 Model = TypeVar("Model", bound=BaseModel)

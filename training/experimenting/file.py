@@ -19,7 +19,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from emboundary.training.config import Sections
-from emboundary.training.strict import ConfigError, Strict, Value, joined, read_table, validated
+from emboundary.training.strict import ConfigError, Strict, Value, joined, read_stacked, read_table, validated
 
 Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False, min_length=1)]
 
@@ -106,24 +106,22 @@ def read_experiment(path: Path) -> ExperimentConfig:
     Raises:
         ConfigError: a missing or malformed file, or one that stands on itself.
     """
-    return validated(ExperimentConfig, _read_onto_other(path, ()), origin=f"experiment {path}")
+    table = read_stacked(path, "like", kind="experiment", read=_read, join=_joined)
+    return validated(ExperimentConfig, table, origin=f"experiment {path}")
 
 
-def _read_onto_other(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
-    if path.resolve() in above:
-        raise ConfigError(f"experiment {path}: like leads back to the file itself; remove one of the two")
+def _read(path: Path) -> dict[str, Any]:
+    """One file, with the path of its base as it is from here."""
     table = read_table(path)
     if isinstance(table.get("base"), str):
         table["base"] = str(path.parent / table["base"])
-    other = table.pop("like", None)
-    if other is None:
-        return table
-    if not isinstance(other, str):
-        raise ConfigError(f"experiment {path}: like is {other!r}; it must be the path of a file, relative to this one")
-    under = _read_onto_other(path.parent / other, (*above, path.resolve()))
-    if "variant" in under and "variant" in table:
-        table["variant"] = _by_label(under["variant"], table["variant"])
-    return joined(under, table)
+    return table
+
+
+def _joined(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    if "variant" in under and "variant" in over:
+        over = {**over, "variant": _by_label(under["variant"], over["variant"])}
+    return joined(under, over)
 
 
 def _by_label(under: Any, over: Any) -> Any:
