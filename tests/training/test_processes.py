@@ -48,7 +48,7 @@ def test_no_jobs_are_refused() -> None:
 
 
 BUSY = """
-import os, sys, time
+import os, signal, sys, time
 from pathlib import Path
 from rich.console import Console
 from emboundary.training.processes import side_by_side
@@ -58,6 +58,7 @@ def work(folder, console):
     time.sleep(600)
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background may be told to ignore it
     side_by_side(work, sys.argv[1:] * 6, Console(), jobs=2, threads=1)
 """
 
