@@ -1,4 +1,5 @@
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -124,3 +125,10 @@ def test_bad_arguments_are_refused(change: dict[str, float], message: str) -> No
 def test_a_network_without_convolutions_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^net is a ReLU without convolutions; there is nothing to penalise$"):
         LipschitzPenalty(nn.ReLU())
+
+
+def test_a_pooling_that_learns_is_no_convolution() -> None:
+    net = Segmenter(replace(NARROW, pooling="learned-lp"))
+    penalty = LipschitzPenalty(net, side=32)
+    assert set(penalty.layers) == set(LipschitzPenalty(Segmenter(NARROW), side=32).layers)
+    assert penalty().item() > 0
