@@ -59,8 +59,9 @@ def complete(tasks: Sequence[Task], console: Console, *, jobs: int, threads: int
 
     Raises:
         ValueError: fewer than one job.
-        RunError, DataError, CheckpointError, DivergenceError, OutputError: the first failure; runs that have not
-            begun by then are left.
+        ProcessError: a process was ended from outside.
+        RunError, DataError, CheckpointError, DivergenceError, OutputError: the first failure, which ends all; runs go
+            on from their checkpoints when they are begun again.
     """
     side_by_side(work, tasks, console, jobs=jobs, threads=threads)
 
