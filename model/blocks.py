@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from emboundary.model.box_mean import box_mean
 from emboundary.model.group_conv import CosetMeanConv2d, Fields, GroupBatchNorm2d, GroupConv2d, GroupDeconv2d, coset_max
 from emboundary.model.groups import C1, Group
 from emboundary.model.pooling import Pooling, PoolSpec, make_pool
@@ -100,8 +101,7 @@ class Inception(nn.Module):
         self.fields = Fields(regular=fields * (4 if deep else 3))
 
     def forward(self, x: Tensor) -> Tensor:
-        mean = F.avg_pool2d(x, 3, stride=1, padding=1)
-        branches = [self.branch_1x1(x), self.branch_3x3(x), self.branch_pool(mean)]
+        branches = [self.branch_1x1(x), self.branch_3x3(x), self.branch_pool(box_mean(x, training=self.training))]
         if self.branch_5x5 is not None:
             branches.append(self.branch_5x5(x))
         return torch.cat(branches, dim=1)
