@@ -25,6 +25,7 @@ def _in_order(sections: tuple[int, int]) -> tuple[int, int]:
 
 Nanometres = Annotated[float, Field(gt=0)]
 Sections = Annotated[tuple[int, int], Field(strict=False), AfterValidator(_in_order)]
+Plane = Literal["yx", "zx", "zy"]
 
 
 class ModelConfig(Strict):
@@ -64,7 +65,12 @@ class DataConfig(Strict):
     Attributes:
         membranes: a map whose voxels above 0 are boundary; or
         labels: a map of neuron ids, from which ``boundaries_of`` makes the target.  One of the two, not both.
+        soft: a boundary map by other networks (float, or uint8 = 255 times the probability), for distillation: the
+            target is ``(1 - soft_weight)`` times what people marked plus ``soft_weight`` times this; a volume without
+            either of the two is learned from it alone.
         sections: that training sees.
+        planes: of a volume whose voxels are cubes, the planes that crops are taken from, each as often: its sections
+            (``yx``), and those across them.  Those that are smaller than a crop are continued by reflection.
         validation: that models are scored on; they share no section with ``sections``.
         share: of the crops, in relation to the other volumes' shares, whatever the volumes' sizes.
     """
@@ -73,7 +79,10 @@ class DataConfig(Strict):
     raw: str
     membranes: str | None = None
     labels: str | None = None
+    soft: str | None = None
+    soft_weight: Fraction = 0.5
     sections: Sections
+    planes: Annotated[tuple[Plane, ...], Field(strict=False, min_length=1)] = ("yx",)
     validation: Sections | None = None
     share: Annotated[float, Field(gt=0)] = 1.0
     voxel_size_nm: Annotated[tuple[Nanometres, Nanometres, Nanometres], Field(strict=False)]
@@ -81,8 +90,23 @@ class DataConfig(Strict):
 
     @model_validator(mode="after")
     def _has_one_target(self) -> DataConfig:
-        if (self.membranes is None) == (self.labels is None):
+        if self.membranes is not None and self.labels is not None:
             raise ValueError("give either membranes (a boundary map) or labels (neuron ids), not both and not neither")
+        if (self.membranes, self.labels, self.soft) == (None, None, None):
+            raise ValueError(
+                "give either membranes (a boundary map) or labels (neuron ids), not both and not neither; without "
+                "either, soft (the map of other networks) is needed"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _has_cubes_for_several_planes(self) -> DataConfig:
+        z, y, x = self.voxel_size_nm
+        if set(self.planes) != {"yx"} and not z == y == x:
+            raise ValueError(
+                f"planes are {list(self.planes)}, voxels {z:g} x {y:g} x {x:g} nm; only a volume of cubes looks alike "
+                'in all of them: leave planes out, or give ["yx"]'
+            )
         return self
 
     @model_validator(mode="after")
@@ -92,9 +116,14 @@ class DataConfig(Strict):
         return self
 
     @property
+    def is_marked(self) -> bool:
+        """Whether people marked its boundaries or its neurons."""
+        return self.membranes is not None or self.labels is not None
+
+    @property
     def target(self) -> str:
         """The path that the target is read from."""
-        return self.membranes or self.labels or ""
+        return self.membranes or self.labels or self.soft or ""
 
 
 class SamplingConfig(Strict):
@@ -158,11 +187,14 @@ class LossConfig(Strict):
     Attributes:
         boundary_weight: weight of boundary pixels against others in the cross entropy.
         dice: weight of the soft Dice loss, which does not care how rare boundaries are.
+        skeleton: weight of the recall of the boundaries' centre lines, which a gap of a few pixels costs as much as
+            its length: it closes gaps.
         deep: weight of the mean loss of the three auxiliary logits (deep supervision).
     """
 
     boundary_weight: Annotated[float, Field(gt=0)] = 1.0
     dice: NotNegative = 0.0
+    skeleton: NotNegative = 0.0
     deep: NotNegative = 0.0
 
 

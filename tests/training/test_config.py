@@ -122,7 +122,7 @@ def test_validation_sections_are_none_of_the_training_ones(table: Table, validat
         ("data.0.sections", [-1, 4], "data.0.sections is [-1, 4]: sections are [first, stop)"),
         ("data.0.sections", ["0", 4], "data.0.sections.0 is '0': Input should be a valid integer"),
         ("data.0.voxel_size_nm", [50.0, 0.0, 4.6], "data.0.voxel_size_nm.1 is 0.0: Input should be greater than 0"),
-        ("precision", "float16", "precision is 'float16': Input should be 'float32' or 'bfloat16'"),
+        ("precision", "float16", "precision is 'float16': Input should be 'float32', 'bfloat16' or 'auto'"),
         ("seed", -1, "seed is -1: Input should be greater than or equal to 0"),
         ("name", "../d4", "name is '../d4': String should match pattern"),
         ("loss", {"boundary_weight": 0.0}, "loss.boundary_weight is 0.0: Input should be greater than 0"),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from emboundary.training.config import AugmentConfig, DataConfig, SamplingConfig, TrainConfig
 from emboundary.training.crops.boundaries import boundaries_of
-from emboundary.training.crops.data import Batch, CropSampler, DataError, LabelledVolume, load_volume
+from emboundary.training.crops.data import Batch, CropSampler, DataError, LabelledVolume, load_volume, training_volumes
 
 OFF = AugmentConfig(symmetry=False)
 EVERYTHING = AugmentConfig(symmetry=True, contrast=0.3, brightness=0.3, noise=0.3)
@@ -214,3 +214,70 @@ def test_a_truncated_file_is_refused(tmp_path: Path, described: DataConfig) -> N
     (tmp_path / "raw.tif").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match=r"raw\.tif"):
         load_volume(tmp_path, described)
+
+
+CUBES = {"voxel_size_nm": (10.0, 10.0, 10.0)}
+
+
+def test_a_volume_of_cubes_gives_crops_of_all_its_planes(
+    tmp_path: Path, make_config: Callable[..., TrainConfig]
+) -> None:
+    ids = np.random.default_rng(0).integers(1, 4, (12, 40, 48), dtype=np.uint16)
+    raw = np.random.default_rng(1).integers(0, 256, ids.shape, dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "raw.tif", raw, photometric="minisblack", metadata={"axes": "ZYX"})
+    tifffile.imwrite(tmp_path / "ids.tif", ids, photometric="minisblack", metadata={"axes": "ZYX"})
+    config = make_config({"sampling.crop": 16})
+    described = config.data[0].model_copy(
+        update={**CUBES, "membranes": None, "labels": "ids.tif", "sections": (2, 10), "planes": ("yx", "zx", "zy")}
+    )
+    yx, zx, zy = training_volumes(tmp_path, config.model_copy(update={"data": (described,)}))
+    assert [v.share for v in (yx, zx, zy)] == pytest.approx([1 / 3] * 3)
+    # 8 sections continued by reflection to a crop's 16 rows
+    assert [v.raw.shape for v in (yx, zx, zy)] == [(8, 40, 48), (40, 16, 48), (48, 16, 40)]
+    inner = zx.raw[:, 4:12] * zx.std + zx.mean
+    np.testing.assert_allclose(inner, raw[2:10].transpose(1, 0, 2), atol=1e-3)
+    np.testing.assert_array_equal(zx.raw[:, 3], zx.raw[:, 5])
+    np.testing.assert_array_equal(zy.target[:, 4:12], boundaries_of(ids[2:10].transpose(2, 0, 1)))
+
+
+def test_planes_of_voxels_that_are_no_cubes_are_refused(described: DataConfig) -> None:
+    table = {**described.model_dump(), "planes": ["yx", "zy"]}
+    with pytest.raises(ValueError, match=r"planes are \['yx', 'zy'\], voxels 50 x 4.6 x 4.6 nm; only a volume"):
+        DataConfig.model_validate(table)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+def test_a_soft_map_is_mixed_with_what_people_marked(tmp_path: Path, described: DataConfig, kind: type) -> None:
+    write(tmp_path, RAW, MEMBRANES)
+    soft = (RAW[::-1] if kind is np.uint8 else RAW[::-1] / np.float32(255)).astype(kind)
+    tifffile.imwrite(tmp_path / "soft.tif", soft, photometric="minisblack", metadata={"axes": "ZYX"})
+    taught = described.model_copy(update={"soft": "soft.tif", "soft_weight": 0.25})
+    loaded = load_volume(tmp_path, taught)
+    np.testing.assert_array_equal(loaded.target, MEMBRANES[:4] > 0)  # what scores are taken against
+    np.testing.assert_allclose(loaded.learned, 0.75 * 255 * MEMBRANES[:4] + 0.25 * RAW[::-1][:4], atol=0.51)
+    alone = load_volume(tmp_path, taught.model_copy(update={"membranes": None}))
+    np.testing.assert_array_equal(alone.learned, RAW[::-1][:4])
+    np.testing.assert_array_equal(alone.target, RAW[::-1][:4] >= 128)
+    for warped in (OFF, AugmentConfig(symmetry=False, scale=0.2, rotate=True)):
+        batch = CropSampler((alone,), SamplingConfig(crop=16, batch=4), warped, seed=0).batch(0)
+        assert 0 <= batch.target.min() < 0.2
+        assert 0.8 < batch.target.max() <= 1
+        assert len(np.unique(batch.target)) > 100
+
+
+def test_a_soft_map_that_is_none_is_refused(tmp_path: Path, described: DataConfig) -> None:
+    write(tmp_path, RAW, MEMBRANES)
+    taught = described.model_copy(update={"soft": "soft.tif"})
+    for soft, said in (
+        (RAW[:5], r"soft.tif has shape \(5, 16, 16\), raw.tif \(6, 16, 16\); they must agree"),
+        (RAW.astype(np.float32), r"soft.tif is float32; it must hold probabilities: float, 0 to 1, or uint8"),
+        (RAW.astype(np.uint16), r"soft.tif is uint16; it must hold probabilities"),
+    ):
+        tifffile.imwrite(tmp_path / "soft.tif", soft, photometric="minisblack", metadata={"axes": "ZYX"})
+        with pytest.raises(DataError, match=said):
+            load_volume(tmp_path, taught)
+
+
+def test_a_volume_without_any_target_is_refused(described: DataConfig) -> None:
+    with pytest.raises(ValueError, match=r"without either, soft \(the map of other networks\) is needed"):
+        DataConfig.model_validate({**described.model_dump(), "membranes": None})

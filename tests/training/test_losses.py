@@ -1,10 +1,11 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from emboundary.training.config import LossConfig
-from emboundary.training.learning.losses import cross_entropy, dice_loss, total_loss
+from emboundary.training.learning.losses import centre_lines, cross_entropy, dice_loss, skeleton_loss, total_loss
 
 
 def test_it_is_the_mean_cross_entropy() -> None:
@@ -75,3 +76,39 @@ def test_auxiliary_losses_are_averaged_and_weighted() -> None:
     assert total.item() == pytest.approx((first + 0.3 * torch.stack(others).mean()).item())
     both = total_loss(logits[:1], target, LossConfig(dice=0.5), margin=0)
     assert both.item() == pytest.approx((first + 0.5 * dice_loss(logits[0], target)).item())
+
+
+def test_centre_lines_are_thin_and_whole() -> None:
+    target = np.zeros((2, 1, 24, 24), np.float32)
+    target[0, 0, 5:12, 3:21] = 1  # a thick bar
+    lines = centre_lines(target)
+    assert lines.shape == target.shape
+    assert set(np.unique(lines[0])) == {0.0, 1.0}
+    assert lines[0, 0, :, 12].sum() == 3
+    assert not lines[1].any()
+
+
+def test_a_gap_costs_its_length_however_thin_the_boundary_is() -> None:
+    target = np.zeros((1, 1, 32, 64), np.float32)
+    target[0, 0, 8:9], target[0, 0, 20:27] = 1, 1
+    lines = torch.from_numpy(centre_lines(target))
+    sure = torch.from_numpy(np.where(target > 0, 20.0, -20.0).astype(np.float32))
+    losses = []
+    for rows in (slice(8, 9), slice(20, 27)):
+        broken = sure.clone()
+        broken[0, 0, rows, 30:34] = -20.0
+        losses.append(skeleton_loss(broken, lines).item() - skeleton_loss(sure, lines).item())
+    thin, thick = losses
+    assert thick == pytest.approx(3 * thin, rel=0.1)  # not 7 times, as their pixels are: its line is 3 wide, of 1 here
+    assert 0 <= skeleton_loss(sure, torch.zeros_like(lines)) <= 1
+
+
+def test_skeleton_recall_is_added_to_the_loss() -> None:
+    logit = torch.randn(1, 1, 16, 16, generator=torch.manual_seed(0))
+    target = (torch.randn(1, 1, 16, 16, generator=torch.manual_seed(1)) > 0.5).float()
+    lines = torch.from_numpy(centre_lines(target.numpy()))
+    inner = slice(4, 12)
+    total = total_loss([logit], target, LossConfig(skeleton=0.5), margin=4, lines=lines)
+    cut = [plane[..., inner, inner] for plane in (logit, target, lines)]
+    expected = cross_entropy(cut[0], cut[1], boundary_weight=1.0) + 0.5 * skeleton_loss(cut[0], cut[2])
+    assert total.item() == pytest.approx(expected.item())

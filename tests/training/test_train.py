@@ -17,7 +17,7 @@ from emboundary.training.config import TrainConfig, load_config
 from emboundary.training.crops.data import LabelledVolume
 from emboundary.training.learning import train as train_module
 from emboundary.training.learning.checkpoint import CheckpointError
-from emboundary.training.learning.loop import CHECKPOINT, DivergenceError, StepReport
+from emboundary.training.learning.loop import CHECKPOINT, DivergenceError, StepReport, Stopped
 from emboundary.training.learning.recipe import OptimiserConfig, learning_rate
 from emboundary.training.learning.state import TrainState, new_state
 from emboundary.training.learning.train import Segmentation, train
@@ -254,3 +254,43 @@ def test_a_step_of_every_shipped_configuration(tmp_path: Path, path: Path) -> No
     after = state.network.state_dict()
     still = [name for name in before if before[name].numel() and torch.equal(before[name], after[name])]
     assert not still, "every weight takes part"
+
+
+def test_a_constant_schedule_ends_in_a_line_to_zero() -> None:
+    config = OptimiserConfig(steps=100, learning_rate=0.5, warmup=0.1, schedule="constant", decay=0.2)
+    rates = [learning_rate(config, step) for step in range(101)]
+    assert rates[9:81] == [0.5] * 72
+    assert rates[80:] == pytest.approx([0.5 * (20 - k) / 20 for k in range(21)])
+    assert learning_rate(config.model_copy(update={"decay": 0.0}), 99) == 0.5
+
+
+def test_what_was_trained_does_not_depend_on_how_long_it_goes_on(
+    tmp_path: Path, make_config: MakeConfig, volume: LabelledVolume
+) -> None:
+    def until(steps: int) -> TrainState:
+        constant = {"optimiser.schedule": "constant", "optimiser.decay": 0.25, "optimiser.warmup": 0.0}
+        config = make_config({**constant, "optimiser.steps": steps})
+        return train(config, (volume,), tmp_path / str(steps), device=CPU, stop_after=6)
+
+    assert same(until(8), until(12))
+
+
+def test_training_asked_to_stop_goes_on_to_the_same_bits(
+    tmp_path: Path, make_config: MakeConfig, volume: LabelledVolume
+) -> None:
+    config = make_config()
+    asked = iter([False, True])
+    with pytest.raises(Stopped):
+        train(config, (volume,), tmp_path / "stopped", device=CPU, stop=lambda: next(asked))
+    resumed = train(config, (volume,), tmp_path / "stopped", device=CPU)
+    assert same(resumed, train(config, (volume,), tmp_path / "straight", device=CPU))
+
+
+@pytest.mark.parametrize("capable", [True, False])
+def test_automatic_precision_is_that_of_the_machine(
+    tmp_path: Path, make_config: MakeConfig, volume: LabelledVolume, monkeypatch: pytest.MonkeyPatch, capable: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": capable})
+    automatic = train(make_config({"precision": "auto"}), (volume,), tmp_path / "auto", device=CPU)
+    other = "bfloat16" if capable else "float32"
+    assert same(automatic, train(make_config({"precision": other}), (volume,), tmp_path / other, device=CPU))

@@ -15,7 +15,7 @@ Image = NDArray[np.float32]
 
 def augmented_crop(
     sections: Image,
-    target: NDArray[np.bool_],
+    target: NDArray[np.bool_] | NDArray[np.uint8],
     corner: tuple[int, int],
     side: int,
     config: AugmentConfig,
@@ -27,20 +27,22 @@ def augmented_crop(
 
     Args:
         sections: the section and its neighbours (c, y, x), the section itself in the middle.
-        target: of the section, True = boundary, (y, x).
+        target: of the section, True = boundary, or uint8 = 255 times a soft target, (y, x).
         corner: first pixel (y, x) of the crop.
         side: of the crop, in pixels.
         config: what may change.
         seed: of every change.
 
     Returns:
-        The image (c, side, side) and its target (side, side), 0 or 1; new contiguous float32 arrays.
+        The image (c, side, side) and its target (side, side), 0 or 1 (from 0 to 1 where it is soft); new contiguous
+        float32 arrays.
     """
     turns, places, shades = (np.random.default_rng([*seed, kind]) for kind in range(3))
     warp = draw_warp(corner, side, config, places)
     if warp is None:
         window = tuple(slice(first, first + side) for first in corner)
-        image, truth = sections[:, *window], target[window].astype(np.float32)
+        levels = np.float32(255 if target.dtype == np.uint8 else 1)
+        image, truth = sections[:, *window], target[window].astype(np.float32) / levels
     else:
         image, truth = np.stack([warp.image(section) for section in sections]), warp.target(target)
     if config.symmetry:

@@ -6,7 +6,7 @@ two networks trained with one seed see the same crops in the same order.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from emboundary.service.errors import EmboundaryError, InputError
 from emboundary.service.volumes import open_volume
-from emboundary.training.config import AugmentConfig, DataConfig, SamplingConfig
+from emboundary.training.config import AugmentConfig, DataConfig, Plane, SamplingConfig, TrainConfig
 from emboundary.training.crops.augment import augmented_crop
 from emboundary.training.crops.boundaries import boundaries_of
 
@@ -37,6 +37,7 @@ class LabelledVolume:
         target: True = boundary, same shape.
         mean, std: of the whole volume's raw voxels.
         share: of the crops that training draws, in relation to the other volumes' shares.
+        soft: 255 times what training learns in place of ``target``, where other networks teach it too; same shape.
     """
 
     name: str
@@ -45,9 +46,46 @@ class LabelledVolume:
     mean: float
     std: float
     share: float = 1.0
+    soft: NDArray[np.uint8] | None = None
+
+    @property
+    def learned(self) -> NDArray[np.bool_] | NDArray[np.uint8]:
+        """The target of training."""
+        return self.target if self.soft is None else self.soft
 
 
-def load_volume(root: Path, config: DataConfig, sections: tuple[int, int] | None = None) -> LabelledVolume:
+# The axes of a volume (z, y, x) in the order that makes each plane a section.
+_TURNED: dict[Plane, tuple[int, int, int]] = {"yx": (0, 1, 2), "zx": (1, 0, 2), "zy": (2, 0, 1)}
+
+
+def training_volumes(root: Path, config: TrainConfig) -> tuple[LabelledVolume, ...]:
+    """The training sections of all volumes of a configuration; each plane of a volume of cubes is one by itself.
+
+    Raises:
+        DataError: as ``load_volume``.
+    """
+    return tuple(
+        _fitting(load_volume(root, volume, plane=plane), len(volume.planes), plane, config.sampling.crop)
+        for volume in config.data
+        for plane in volume.planes
+    )
+
+
+def _fitting(volume: LabelledVolume, planes: int, plane: Plane, crop: int) -> LabelledVolume:
+    """One of several planes of a volume: its part of the share, continued by reflection up to the size of a crop."""
+    share = volume.share / planes
+    missing = [max(0, crop - side) for side in volume.raw.shape[1:]]
+    if plane == "yx" or not any(missing):
+        return replace(volume, share=share)
+    pads = [(0, 0), *((n // 2, n - n // 2) for n in missing)]
+    raw, target = np.pad(volume.raw, pads, mode="reflect"), np.pad(volume.target, pads, mode="reflect")
+    soft = None if volume.soft is None else np.pad(volume.soft, pads, mode="reflect")
+    return replace(volume, raw=raw, target=target, soft=soft, share=share)
+
+
+def load_volume(
+    root: Path, config: DataConfig, sections: tuple[int, int] | None = None, *, plane: Plane = "yx"
+) -> LabelledVolume:
     """Read a volume's training sections, or the given range ``[first, stop)`` of it.
 
     Intensities are normalised by the whole volume's statistics, as inference does it.
@@ -56,12 +94,13 @@ def load_volume(root: Path, config: DataConfig, sections: tuple[int, int] | None
         root: folder that the configuration's paths are relative to.
         config: the volume.
         sections: ``[first, stop)`` in place of the training sections.
+        plane: whose sections are given, all that lie within those of ``yx``.
 
     Raises:
         DataError: a file that is missing or no volume, shapes that differ, sections outside the volume, a raw
             volume that is constant, labels that are no integers or missing in places, a target without both classes.
     """
-    raw, truth = _read(root, config.raw), _read(root, config.target, labels=True)
+    raw, truth = _read(root, config.raw), _read(root, config.target, labels=config.is_marked)
     if raw.shape != truth.shape:
         raise DataError(f"{config.raw} has shape {raw.shape}, {config.target} {truth.shape}; they must agree")
     first, stop = sections or config.sections
@@ -69,8 +108,9 @@ def load_volume(root: Path, config: DataConfig, sections: tuple[int, int] | None
         raise DataError(f"sections {first}:{stop} are not all in {config.name}; they must be within 0:{raw.shape[0]}")
     if config.labels is not None:
         _refuse_unlabelled(truth[first:stop], config.labels, first)
+    turned = truth[first:stop].transpose(_TURNED[plane])
     try:
-        target = truth[first:stop] > 0 if config.labels is None else boundaries_of(truth[first:stop])
+        target = _marked(turned, config)
     except ValueError as error:
         raise DataError(f"{config.target}: {error}") from error
     if not 0 < target.mean() < 1:
@@ -79,7 +119,38 @@ def load_volume(root: Path, config: DataConfig, sections: tuple[int, int] | None
     if not std:
         raise DataError(f"{config.raw} is constant: every voxel is {mean:g}; there is nothing to learn from")
     normalised = (raw[first:stop].astype(np.float32) - np.float32(mean)) / np.float32(std)
-    return LabelledVolume(config.name, normalised, target, mean, std, config.share)
+    sections_of_plane = np.ascontiguousarray(normalised.transpose(_TURNED[plane]))
+    soft = _soft(root, config, target, raw.shape, (slice(first, stop), plane))
+    return LabelledVolume(config.name, sections_of_plane, target, mean, std, config.share, soft)
+
+
+def _marked(truth: NDArray[Any], config: DataConfig) -> NDArray[np.bool_]:
+    """What is boundary: above 0 in a map of membranes, where neurons meet, or one half and more of a soft map."""
+    if config.labels is not None:
+        return boundaries_of(truth)
+    least = 0 if config.is_marked else 127 if truth.dtype == np.uint8 else np.nextafter(0.5, 0)
+    return np.ascontiguousarray(truth > least)
+
+
+def _soft(
+    root: Path, config: DataConfig, marked: NDArray[np.bool_], shape: tuple[int, ...], where: tuple[slice, Plane]
+) -> NDArray[np.uint8] | None:
+    """What training learns in place of what people marked, for distillation: 255 times a soft target."""
+    if config.soft is None:
+        return None
+    soft = _read(root, config.soft)
+    if soft.shape != shape:
+        raise DataError(f"{config.soft} has shape {soft.shape}, {config.raw} {shape}; they must agree")
+    if soft.dtype != np.uint8:
+        if soft.dtype.kind != "f" or not (np.isfinite(soft).all() and soft.min() >= 0 and soft.max() <= 1):
+            raise DataError(
+                f"{config.soft} is {soft.dtype}; it must hold probabilities: float, 0 to 1, or uint8, 255 times them"
+            )
+        soft = np.round(soft * 255)
+    sections, plane = where
+    levels = soft[sections].transpose(_TURNED[plane])
+    weight = config.soft_weight if config.is_marked else 1.0
+    return np.round((1 - weight) * 255 * marked + weight * levels).astype(np.uint8)
 
 
 def _refuse_unlabelled(labels: NDArray[Any], name: str, first: int) -> None:
@@ -162,7 +233,7 @@ class CropSampler:
         side = self.sampling.crop
         z, y, x = (int(places.integers(n)) for n in np.array(volume.raw.shape) - (0, side - 1, side - 1))
         sections = volume.raw[_reflected(z, self.context, volume.raw.shape[0])]
-        return augmented_crop(sections, volume.target[z], (y, x), side, self.augmentation, seed)
+        return augmented_crop(sections, volume.learned[z], (y, x), side, self.augmentation, seed)
 
 
 def _reflected(z: int, context: int, depth: int) -> list[int]:

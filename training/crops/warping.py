@@ -12,6 +12,7 @@ displacements on a coarse grid with bicubic interpolation between them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -33,9 +34,10 @@ class Warp:
         """The crop of a section (y, x)."""
         return _remap(section, self, cv2.INTER_CUBIC)
 
-    def target(self, section: NDArray[np.bool_]) -> Plane:
-        """The crop of a target (y, x), 0 or 1."""
-        return (_remap(section.astype(np.float32), self, cv2.INTER_LINEAR) >= 0.5).astype(np.float32)
+    def target(self, section: NDArray[np.bool_] | NDArray[np.uint8]) -> Plane:
+        """The crop of a target (y, x): 0 or 1; of a soft one, uint8 = 255 times it, from 0 to 1."""
+        taken = _remap(section, self, cv2.INTER_LINEAR)
+        return taken / np.float32(255) if section.dtype == np.uint8 else (taken >= 0.5).astype(np.float32)
 
 
 def draw_warp(corner: tuple[int, int], side: int, config: AugmentConfig, rng: np.random.Generator) -> Warp | None:
@@ -60,10 +62,10 @@ def draw_warp(corner: tuple[int, int], side: int, config: AugmentConfig, rng: np
     return Warp(y.astype(np.float32), x.astype(np.float32))
 
 
-def _remap(section: Plane, warp: Warp, interpolation: int) -> Plane:
+def _remap(section: NDArray[Any], warp: Warp, interpolation: int) -> Plane:
     # Only the part that the crop reaches into, so that a target need not be converted whole.
     low_y, low_x = (max(0, int(c.min()) - 4) for c in (warp.y, warp.x))
     high_y, high_x = (int(c.max()) + 5 for c in (warp.y, warp.x))
-    part = np.ascontiguousarray(section[low_y:high_y, low_x:high_x])
+    part = np.ascontiguousarray(section[low_y:high_y, low_x:high_x], dtype=np.float32)
     inside = cv2.remap(part, warp.x - low_x, warp.y - low_y, interpolation, borderMode=cv2.BORDER_REFLECT_101)
     return np.asarray(inside, np.float32)

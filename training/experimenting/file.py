@@ -68,6 +68,7 @@ class ExperimentConfig(Strict):
         seeds: each variant is trained with each of them; None: with the base's alone.
         order: labels of variants in the published order, the best first; the page says whether it came out.
         score: by which they are ordered and drawn; the smaller is the better if it is an error or a loss.
+        shown: scores that the page's table has; all if not given.
     """
 
     question: str
@@ -78,6 +79,7 @@ class ExperimentConfig(Strict):
     seeds: Seeds | None = None
     order: Annotated[tuple[str, ...], Field(strict=False)] = ()
     score: str | None = None
+    shown: Annotated[tuple[str, ...], Field(strict=False)] = ()
     set: Annotated[dict[str, Value], Field(default_factory=dict)]
     budget: Annotated[dict[str, BudgetConfig], Field(default_factory=dict)]
     variant: Annotated[tuple[VariantConfig, ...], Field(strict=False, min_length=1)]

@@ -64,7 +64,7 @@ def _many(count: int | None) -> str:
 
 
 def _table(loaded: Experiment, outcomes: Sequence[Outcome], times: Times) -> str:
-    scores = list(dict.fromkeys(name for o in outcomes for name in o.scores))
+    scores = [n for n in dict.fromkeys(n for o in outcomes for n in o.scores) if not loaded.shown or n in loaded.shown]
     published = {v.label: v.published for v in loaded.variants}
     claimed = list(dict.fromkeys(name for claims in published.values() for name in claims))
     timed = all(o.seconds is not None for o in outcomes)

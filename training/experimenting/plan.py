@@ -59,7 +59,7 @@ class Experiment:
         name: of its file.
         note: what its budget is.
         rounds: see ``BudgetConfig``.
-        eight, order, score, about: see ``ExperimentConfig``.
+        eight, order, score, shown, about: see ``ExperimentConfig``.
     """
 
     name: str
@@ -71,6 +71,7 @@ class Experiment:
     eight: bool
     order: tuple[str, ...]
     score: str | None
+    shown: tuple[str, ...]
     variants: tuple[Variant, ...]
 
 
@@ -113,6 +114,7 @@ def load_experiment(path: Path, budget: str | None = None, only: Sequence[str] =
         config.eight,
         config.order,
         config.score,
+        config.shown,
         tuple(variants),
     )
 

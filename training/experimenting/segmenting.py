@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 
@@ -11,15 +12,16 @@ from rich.console import Console
 from emboundary.model.folding import expand_and_fold
 from emboundary.model.footprint import count_parameters, flops_per_pixel
 from emboundary.model.groups import D4
-from emboundary.model.inception import STRIDE
+from emboundary.model.inception import STRIDE, Segmenter
 from emboundary.training.config import TrainConfig
-from emboundary.training.crops.data import load_volume
+from emboundary.training.crops.data import LabelledVolume, load_volume
 from emboundary.training.experimenting.outcome import Outcome
 from emboundary.training.experimenting.plan import Variant
 from emboundary.training.learning.progress import training_progress
 from emboundary.training.learning.runs import fit
-from emboundary.training.metrics import BoundaryScores
-from emboundary.training.scoring.evaluate import score_network
+from emboundary.training.metrics import boundary_scores, thinned
+from emboundary.training.scoring.evaluate import map_network
+from emboundary.training.scoring.segmentation import section_labels
 
 
 def run_segmenter(
@@ -31,10 +33,9 @@ def run_segmenter(
     with training_progress(variant.folder, console) as report:
         run = fit(config, data, folder, device=device, report=report)
     volumes = [load_volume(data, volume, sections) for volume, sections in variant.scored]
-    one = {volume.name: score_network(run.network, volume, tta=False) for volume in volumes}
-    scores = _named(one, "")
+    scores = _scores(run.network, volumes, tta=False)
     if eight and run.network.spec.law != D4:
-        scores |= _named({v.name: score_network(run.network, v, tta=True) for v in volumes}, ", 8 passes")
+        scores |= {f"{name}, 8 passes": value for name, value in _scores(run.network, volumes, tta=True).items()}
     return Outcome(
         variant=variant.label,
         seed=config.seed,
@@ -48,12 +49,17 @@ def run_segmenter(
     )
 
 
-def _named(scores: dict[str, BoundaryScores], passes: str) -> dict[str, float]:
-    named: dict[str, float] = {}
-    for name, of_volume in scores.items():
-        named[f"{name} AUC{passes}"] = of_volume.roc_auc
-        named[f"{name} AP{passes}"] = of_volume.average_precision
-    if len(scores) > 1:
-        named[f"mean AUC{passes}"] = fmean(s.roc_auc for s in scores.values())
-        named[f"mean AP{passes}"] = fmean(s.average_precision for s in scores.values())
+def _scores(network: Segmenter, volumes: Sequence[LabelledVolume], *, tta: bool) -> dict[str, float]:
+    """AUC, AP and V_rand at 0.5 (which gaps in boundaries lower) on each volume, and their means over the volumes."""
+    found: dict[str, dict[str, float]] = {"AUC": {}, "AP": {}, "V_rand at 0.5": {}}
+    for volume in volumes:
+        probability = map_network(network, volume, tta=tta)
+        pixels = boundary_scores(volume.target, probability)
+        regions = thinned(section_labels(volume.target.astype(bool)), probability, (0.5,))
+        values = (pixels.roc_auc, pixels.average_precision, regions.v_rand.f)
+        for kind, value in zip(found.values(), values, strict=True):
+            kind[volume.name] = value
+    named = {f"{volume.name} {kind}": found[kind][volume.name] for volume in volumes for kind in found}
+    if len(volumes) > 1:
+        named |= {f"mean {kind}": fmean(of_volumes.values()) for kind, of_volumes in found.items()}
     return named

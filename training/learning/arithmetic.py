@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import torch
 
-from emboundary.training.config import TrainConfig
+from emboundary.training.learning.recipe import LearningConfig
 
 # Any of these is bfloat16 in hardware: Intel's and AMD's vectors, Intel's tiles, Arm's vectors.
 _BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
 
 
-def slow_precision(config: TrainConfig, device: torch.device) -> str | None:
+def mixed(config: LearningConfig, device: torch.device) -> bool:
+    """Whether a configuration's steps are computed in bfloat16 on a device, with weights in float32."""
+    if config.precision != "auto":
+        return config.precision == "bfloat16"
+    return torch.cuda.is_bf16_supported() if device.type == "cuda" else _has_bfloat16()
+
+
+def slow_precision(config: LearningConfig, device: torch.device) -> str | None:
     """What is wrong with a configuration's precision on a device and what helps, in one line; None: nothing.
 
     A CPU without instructions for bfloat16 takes many times as long for it as for float32.

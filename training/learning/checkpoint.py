@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from emboundary.model.inception import Segmenter, SegmenterSpec
 from emboundary.service.errors import EmboundaryError, first_line
 from emboundary.training.learning.recipe import LearningConfig
 from emboundary.training.learning.state import TrainState
@@ -47,14 +51,11 @@ def load_checkpoint(path: Path, state: TrainState, config: LearningConfig) -> No
     Raises:
         CheckpointError: the file cannot be read, or was written under another configuration.
     """
-    try:
-        stored = torch.load(path, weights_only=True, map_location="cpu")
+    with _reading(path):
+        stored = _stored(path)
         written, learner, average, optimiser, step, losses = (stored[part] for part in _PARTS)
         # What the text says, not the text: a key that has come since, at its default, changes nothing.
         same = type(config).model_validate_json(written) == config
-    except Exception as error:  # torch raises half a dozen unrelated types for a damaged file
-        reason = first_line(error)
-        raise CheckpointError(f"{path} cannot be read as a checkpoint: {reason}; delete it to start over") from error
     if not same:
         raise CheckpointError(
             f"{path} was written under another configuration; give another output folder, or delete it to start over"
@@ -63,3 +64,53 @@ def load_checkpoint(path: Path, state: TrainState, config: LearningConfig) -> No
     state.average.load_state_dict(average)
     state.optimiser.load_state_dict(optimiser)
     state.step, state.losses, state.notes = step, losses, stored.get("notes", [])
+
+
+def steps_done(path: Path) -> int:
+    """The step that a checkpoint is of.
+
+    Raises:
+        CheckpointError: the file cannot be read.
+    """
+    with _reading(path):
+        return int(_stored(path)["step"])
+
+
+def branch_off(source: Path, target: Path, config: LearningConfig) -> None:
+    """Write a copy of a checkpoint that goes on under another configuration.
+
+    Raises:
+        CheckpointError: the source cannot be read.
+        OutputError: the target cannot be written.
+    """
+    with _reading(source):
+        stored = _stored(source)
+    with storing(target) as partial, partial.open("wb") as file:
+        torch.save({**stored, "config": config.model_dump_json()}, file)
+
+
+def averaged_segmenter(path: Path, spec: SegmenterSpec) -> tuple[Segmenter, int]:
+    """The averaged network of a checkpoint and the step that it is of.
+
+    Raises:
+        CheckpointError: the file cannot be read, or is of another network than ``spec``.
+    """
+    network = Segmenter(spec)
+    with _reading(path):
+        stored = _stored(path)
+        network.load_state_dict(stored["average"])
+        return network, int(stored["step"])
+
+
+def _stored(path: Path) -> dict[str, Any]:
+    stored: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+    return stored
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # torch raises half a dozen unrelated types for a damaged file
+        reason = first_line(error)
+        raise CheckpointError(f"{path} cannot be read as a checkpoint: {reason}; delete it to start over") from error

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from emboundary.service.errors import EmboundaryError
 from emboundary.training.crops.feeding import prefetched
+from emboundary.training.learning.arithmetic import mixed
 from emboundary.training.learning.checkpoint import load_checkpoint, save_checkpoint
 from emboundary.training.learning.recipe import LearningConfig, learning_rate
 from emboundary.training.learning.state import TrainState, new_state
@@ -24,6 +25,10 @@ CHECKPOINT = "checkpoint.pt"
 
 # Threads that make batches: on a GPU enough to keep it fed; on a CPU one, since the network wants the cores.
 _WORKERS = {"cpu": 1, "cuda": 8}
+
+
+class Stopped(Exception):  # noqa: N818, no error: somebody asked for it
+    """A training that was asked to stop; its checkpoint holds every step that was done."""
 
 
 class DivergenceError(EmboundaryError):
@@ -57,6 +62,7 @@ def learn(
     report: Callable[[StepReport], None] = lambda _: None,
     watch: Callable[[TrainState], None] = lambda _: None,
     stop_after: int | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> TrainState:
     """Train to the task's last step, resuming from ``folder/checkpoint.pt`` where there is one.
 
@@ -68,6 +74,7 @@ def learn(
         report: called after every step.
         watch: called after every step, before its checkpoint: what it adds to ``state.notes`` is kept there.
         stop_after: leave, with a checkpoint, once this many steps are done; None: at the last.
+        stop: asked after every step.
 
     Returns:
         The final state; ``state.average``, in evaluation mode, is the network to use.
@@ -76,6 +83,7 @@ def learn(
         CheckpointError: the checkpoint is damaged or of another configuration.
         DivergenceError: the loss is no longer finite.
         OutputError: the checkpoint cannot be written.
+        Stopped: ``stop`` said so.
     """
     config = task.config
     state = new_state(task, device)
@@ -94,8 +102,11 @@ def learn(
             mean = fmean(state.losses[-100:])
             report(StepReport(state.step, config.optimiser.steps, mean, speed, speed * task.pixels))
             watch(state)
-            if state.step % checkpoint_every == 0 or state.step == last:
+            stopping = stop()
+            if state.step % checkpoint_every == 0 or state.step == last or stopping:
                 save_checkpoint(checkpoint, state, config)
+            if stopping and state.step < config.optimiser.steps:
+                raise Stopped
     state.average.eval()
     return state
 
@@ -130,7 +141,7 @@ def _step(
         images = images.contiguous(memory_format=torch.channels_last)
     # Dropout and stochastic pooling draw from this: a resumed run draws what an uninterrupted one would have.
     torch.manual_seed((config.seed << 32) + state.step)
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=mixed(config, images.device)):
         given = outputs(images)
     loss = task.loss(state.learner, given, *targets)
     if state.learner.penalty is not None:

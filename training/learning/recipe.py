@@ -21,9 +21,12 @@ class OptimiserConfig(Strict):
         momentum: of ``sgd``; heavy ball.
         warmup: fraction of the steps in which the rate rises to the peak.
         schedule: how it falls from there: half a ``cosine``, a straight line (``linear``: one cycle), ``exponential``
-            down to ``factor`` of the peak at the end, or in ``steps``, by ``factor`` at each of the ``milestones``.
+            down to ``factor`` of the peak at the end, in ``steps``, by ``factor`` at each of the ``milestones``, or
+            not at all (``constant``) until the last ``decay`` of the steps, in which a straight line leads to zero:
+            what was trained so far does not depend on how long it goes on.
         milestones: of ``steps``: fractions of all steps, in order.
         factor: of ``exponential`` and ``steps``.
+        decay: of ``constant``: the fraction of all steps at the end in which the rate falls.
         weight_decay: decoupled with ``adamw``, an L2 penalty with ``sgd``.
         clip: largest norm of the gradient.
         ema_steps: time constant of the moving average, in steps; 0 for none.
@@ -34,9 +37,10 @@ class OptimiserConfig(Strict):
     algorithm: Literal["adamw", "sgd"] = "adamw"
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     warmup: Fraction = 0.05
-    schedule: Literal["cosine", "linear", "exponential", "steps"] = "cosine"
+    schedule: Literal["cosine", "linear", "exponential", "steps", "constant"] = "cosine"
     milestones: Annotated[tuple[Fraction, ...], Field(strict=False)] = ()
     factor: Annotated[float, Field(gt=0, le=1)] = 0.1
+    decay: Fraction = 0.15
     weight_decay: NotNegative = 0.01
     clip: Annotated[float, Field(gt=0)] = 1.0
     ema_steps: Annotated[int, Field(ge=0)] = 100
@@ -56,7 +60,8 @@ class LearningConfig(Strict):
     Attributes:
         name: of the run, in letters, digits, ``.``, ``_`` and ``-``.
         seed: of the first weights, the batches and their changes.
-        precision: ``float32``, or ``bfloat16`` for mixed precision (weights stay float32).
+        precision: ``float32``, ``bfloat16`` for mixed precision (weights stay float32), or ``auto``: bfloat16 on
+            what computes in it, float32 elsewhere.
         channels_last: keep feature maps with the channel fastest, as GPUs' tensor cores like them.
         compile: let ``torch.compile`` fuse the layers; minutes at the start.
         lipschitz: weight of the penalty on convolutions that expand (``LipschitzPenalty``); 0: none.
@@ -64,7 +69,7 @@ class LearningConfig(Strict):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     seed: Annotated[int, Field(ge=0)] = 0
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
     channels_last: bool = False
     compile: bool = False
     lipschitz: NotNegative = 0.0
@@ -72,7 +77,7 @@ class LearningConfig(Strict):
 
 
 def learning_rate(config: OptimiserConfig, step: int) -> float:
-    """Linear warm-up to the peak, then the schedule; cosine and line reach zero behind the last step."""
+    """Linear warm-up to the peak, then the schedule; cosine and lines reach zero behind the last step."""
     warm = max(1, round(config.warmup * config.steps))
     if step < warm:
         return config.learning_rate * (step + 1) / warm
@@ -92,3 +97,5 @@ def _left(config: OptimiserConfig, progress: float, of_all: float) -> float:
         case "steps":
             passed = sum(of_all >= milestone for milestone in config.milestones)
             return math.pow(config.factor, passed)
+        case "constant":
+            return 1.0 if of_all <= 1 - config.decay else (1 - of_all) / config.decay

@@ -24,7 +24,7 @@ from emboundary.model.inception import Segmenter
 from emboundary.model.weights import WeightsError, load_segmenter, save_segmenter
 from emboundary.service.errors import EmboundaryError
 from emboundary.training.config import TrainConfig, load_config
-from emboundary.training.crops.data import load_volume
+from emboundary.training.crops.data import training_volumes
 from emboundary.training.figures import loss_curve
 from emboundary.training.learning.loop import StepReport
 from emboundary.training.learning.state import TrainState
@@ -59,7 +59,9 @@ def fit(
     folder: Path,
     *,
     device: torch.device,
+    checkpoint_every: int = 500,
     report: Callable[[StepReport], None] = lambda _: None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Run:
     """Train in a folder, or take up the run that was interrupted there, and write all that it leaves.
 
@@ -67,14 +69,14 @@ def fit(
         RunError: the folder holds a run of another configuration.
         DataError: training data that is missing or does not fit.
         OutputError: the folder cannot be written.
-        CheckpointError, DivergenceError: see ``train``.
+        CheckpointError, DivergenceError, Stopped: see ``learn``.
     """
     stored = folder / CONFIG
     if stored.exists() and load_config(stored) != config:
         raise RunError(f"{folder} holds a run of another configuration; give another --out")
-    volumes = tuple(load_volume(data, volume) for volume in config.data)
+    volumes = training_volumes(data, config)
     store_text(stored, config.model_dump_json(indent=2) + "\n")
-    state = train(config, volumes, folder, device=device, report=report)
+    state = train(config, volumes, folder, device=device, checkpoint_every=checkpoint_every, report=report, stop=stop)
     with storing(folder / LOSSES) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(["step", "loss"])

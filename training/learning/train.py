@@ -14,7 +14,7 @@ from emboundary.model.weights import WeightsError, load_segmenter
 from emboundary.training.config import TrainConfig
 from emboundary.training.crops.data import CropSampler, LabelledVolume
 from emboundary.training.learning.loop import StepReport, learn
-from emboundary.training.learning.losses import total_loss
+from emboundary.training.learning.losses import centre_lines, total_loss
 from emboundary.training.learning.state import TrainState
 from emboundary.training.learning.supervision import Supervised
 from emboundary.training.learning.task import Batch, Learner
@@ -49,11 +49,14 @@ class Segmentation:
 
     def batch(self, step: int) -> Batch:
         drawn = self._sampler.batch(step)
-        return drawn.image, drawn.target
+        lines = [centre_lines(drawn.target)] if self.config.loss.skeleton else []
+        return drawn.image, drawn.target, *lines
 
     def loss(self, learner: Learner, outputs: list[Tensor], *targets: Tensor) -> Tensor:  # noqa: ARG002
-        (target,) = targets
-        return total_loss(outputs, target, self.config.loss, margin=self.config.sampling.margin)
+        target, *lines = targets
+        return total_loss(
+            outputs, target, self.config.loss, margin=self.config.sampling.margin, lines=lines[0] if lines else None
+        )
 
 
 def train(
@@ -65,8 +68,9 @@ def train(
     checkpoint_every: int = 500,
     report: Callable[[StepReport], None] = lambda _: None,
     stop_after: int | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> TrainState:
-    """Train a segmenter on volumes as ``load_volume`` gives them; all else as ``learn``."""
+    """Train a segmenter on volumes as ``training_volumes`` gives them; all else as ``learn``."""
     return learn(
         Segmentation(config, volumes),
         folder,
@@ -74,6 +78,7 @@ def train(
         checkpoint_every=checkpoint_every,
         report=report,
         stop_after=stop_after,
+        stop=stop,
     )
 
 

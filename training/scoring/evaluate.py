@@ -25,7 +25,6 @@ from emboundary.service.engine import Engine
 from emboundary.service.preparing.intensity import Intensity
 from emboundary.service.run.inference import predict_array
 from emboundary.training.crops.data import LabelledVolume
-from emboundary.training.metrics import BoundaryScores, boundary_scores
 
 Map = NDArray[np.float32]
 
@@ -84,11 +83,11 @@ def equivariance_error(engine: Engine, section: NDArray[Any], *, tta: bool = Fal
     return float(max(errors))
 
 
-def score_network(network: Segmenter, volume: LabelledVolume, *, tta: bool) -> BoundaryScores:
-    """Scores of a trained network that is not exported yet, expanded and folded as the export will do it."""
+def map_network(network: Segmenter, volume: LabelledVolume, *, tta: bool) -> Map:
+    """The map (z, y, x) of a trained network that is not exported yet, expanded and folded as the export will do it."""
     engine = TorchEngine(expand_and_fold(network), _footprint(network.spec))
     probability, _ = segment(engine, volume, tta=tta)
-    return boundary_scores(volume.target, probability)
+    return probability
 
 
 @cache
