@@ -16,7 +16,7 @@ SOURCES := $(shell find model service training -type f -not -name '*.pyc')
 # Only real problems of an installation are worth a line.
 PIP_INSTALL := bin/python -m pip install -qq --disable-pip-version-check
 
-.PHONY: help demo test image-test test-serving test-pythons serving-environment campaign clean precisions cpu-figures gpu-figures
+.PHONY: help demo test image-test test-serving test-pythons serving-environment campaign campaign-train clean precisions cpu-figures gpu-figures
 
 help:
 	@echo "make demo   map the bundled sample with the bundled models; results in demo/"
@@ -25,6 +25,7 @@ help:
 	@echo "make test-pythons   run the tests of the service on every other Python that the project claims; LENGTH=whole: all of them"
 	@echo "make test-serving PYTHON=python3.13   the same on one"
 	@echo "make campaign DATA=STACK.tif LABELS=MEMBRANES.tif   run kills, fuzzing and benchmarks at full length; results in docs/benchmarks"
+	@echo "make campaign-train DATA=FOLDER   go on training the flagship's models, in the background of everything else"
 	@echo "make gpu-figures, make cpu-figures   measure speed beside what the device can do; results in docs/gpu.md"
 	@echo "make clean  remove the environments and what was built"
 
@@ -73,6 +74,11 @@ ifdef LABELS
 	$(TESTING)/bin/python $(BENCHMARKS)/quantised.py --data $(DATA) --labels $(LABELS)
 endif
 	$(TESTING)/bin/python $(BENCHMARKS)/tables.py
+
+# Days, at the lowest priority: the training of the flagship's models goes on from whatever state is in runs/flagship.
+# SIGTERM or Ctrl-C stops it within 10 s; `emboundary-train campaign --status` says how far each is.
+campaign-train: $(TESTING)/installed
+	exec nice -n 19 $(TESTING)/bin/emboundary-train campaign --jobs 2 --data $(or $(DATA),../shared/data)
 
 # What precisions cost in accuracy; DATA is the folder that the training configurations' paths are relative to.
 precisions: $(TESTING)/installed

@@ -1,4 +1,4 @@
-"""``emboundary-train``: fit, evaluate, compare, export, convert, examine, experiment."""
+"""``emboundary-train``: fit, evaluate, compare, export, convert, examine, experiment, campaign."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import typer
 from emboundary.model.description import Precision, Storage
 from emboundary.service import console
 from emboundary.service.engine import Device
+from emboundary.service.errors import UsageError
+from emboundary.training.commands import campaign as campaign_command
 from emboundary.training.commands import compare as compare_command
 from emboundary.training.commands import convert as convert_command
 from emboundary.training.commands import evaluate as evaluate_command
@@ -47,7 +49,7 @@ def create_cli() -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
-    for command in (fit, evaluate, compare, export, convert, examine, experiment):
+    for command in (fit, evaluate, compare, export, convert, examine, experiment, campaign):
         app.command()(command)
     return app
 
@@ -252,3 +254,37 @@ def experiment(
     experiment_command.experiment(
         name, data, runs, out, budget=budget, only=only or [], device=device, jobs=jobs, threads=threads
     )
+
+
+def campaign(
+    file: Annotated[Path, typer.Argument(help="TOML file.  [default: the flagship's]", show_default=False)] = (
+        campaign_command.FLAGSHIP
+    ),
+    data: Annotated[Path | None, typer.Option(help="Folder of the training data; needed to train.")] = None,
+    runs: Annotated[Path, typer.Option(help="Folder of the campaign's state, which goes on from what is there.")] = (
+        Path("runs/flagship")
+    ),
+    jobs: Annotated[int, typer.Option(min=1, help="Processes, each with cores of its own.")] = 1,
+    threads: ThreadsOfEach = None,
+    device: DeviceChoice = "auto",
+    status: Annotated[bool, typer.Option("--status", help="Only say how far each model is.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --status: as one JSON list.")] = False,
+    anneal: Annotated[bool, typer.Option("--anneal", help="Only anneal every model from where it is.")] = False,
+    keep_starts: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Only write weights for a start on another machine.")
+    ] = None,
+    starts: Annotated[
+        Path, typer.Option(metavar="DIR", help="Weights to begin with where there is no state.", show_default=False)
+    ] = campaign_command.STARTS,
+) -> None:
+    """Train several models in turns for as long as there is time; SIGTERM stops it in 10 s, to go on later."""
+    if status:
+        campaign_command.status(file, runs, as_json=as_json)
+    elif anneal:
+        campaign_command.anneal(file, runs)
+    elif keep_starts is not None:
+        campaign_command.keep_starts(file, runs, keep_starts)
+    elif data is None:
+        raise UsageError("--data is missing; training needs the folder of the volumes")
+    else:
+        campaign_command.campaign(file, runs, data, starts=starts, device=device, jobs=jobs, threads=threads)

@@ -91,13 +91,13 @@ def shared_cores(cores: set[int], jobs: int) -> list[Cores]:
 
 def _settle(places: Queue[Cores], threads: int | None, lifeline: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that began this one
-    threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
+    threading.Thread(target=end_with, args=(lifeline,), daemon=True).start()
     cores = places.get()
     os.sched_setaffinity(0, cores)
     torch.set_num_threads(threads or len(cores))
 
 
-def _end_with(lifeline: Connection) -> None:
+def end_with(lifeline: Connection) -> None:
     """Wait until the other end is closed, by the process that began this one or by its end, and end."""
     with suppress(EOFError, OSError):
         lifeline.recv()

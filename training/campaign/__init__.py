@@ -1,0 +1,1 @@
+"""Long training of several models in turns, that anything may interrupt and that can be annealed at any moment."""

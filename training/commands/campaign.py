@@ -1,0 +1,82 @@
+"""``emboundary-train campaign``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import typer
+
+from emboundary.model.weights import save_segmenter
+from emboundary.service.engine import Device
+from emboundary.training.campaign.plan import ANNEALED, CAMPAIGNS, Campaign, load_campaign
+from emboundary.training.campaign.running import run_campaign
+from emboundary.training.campaign.working import STEP_KEY, told
+from emboundary.training.commands.shared import console, torch_device
+from emboundary.training.learning.checkpoint import averaged_segmenter, branch_off
+from emboundary.training.learning.loop import CHECKPOINT
+from emboundary.training.learning.runs import WEIGHTS
+from emboundary.training.storing import storing
+
+FLAGSHIP = CAMPAIGNS / "flagship.toml"
+STARTS = CAMPAIGNS.parent / "starts" / "campaign"
+
+
+def campaign(
+    path: Path, folder: Path, data: Path, *, starts: Path | None, device: Device, jobs: int, threads: int | None
+) -> None:
+    """Train all models in turns."""
+    where = torch_device(device)
+    for line in lines(load_campaign(path, folder)):
+        console.print(line)
+    run_campaign(path, folder, data, console, starts=starts, device=where.type, jobs=jobs, threads=threads)
+
+
+def anneal(path: Path, folder: Path) -> None:
+    """Let a branch leave every trunk where it is; the campaign, which may be running, takes it up."""
+    for contestant in load_campaign(path, folder).contestants:
+        done = contestant.steps_done()
+        if not done:
+            continue
+        branch = contestant.branch_at(round(done / (1 - contestant.config.optimiser.decay)))
+        made = contestant.folder_of(branch)
+        if not (made / CHECKPOINT).exists():
+            branch_off(contestant.trunk / CHECKPOINT, made / CHECKPOINT, contestant.config_of(branch))
+        console.print(f"{contestant.name}: to be annealed from step {done:,} to {branch.steps:,}, in {made}")
+
+
+def keep_starts(path: Path, folder: Path, to: Path) -> None:
+    """Write every trunk's averaged weights at half precision, as a start on another machine."""
+    for contestant in load_campaign(path, folder).contestants:
+        if not contestant.steps_done():
+            continue
+        network, step = averaged_segmenter(contestant.trunk / CHECKPOINT, contestant.config.model.spec())
+        kept = to / f"{contestant.name}.safetensors"
+        with storing(kept) as partial:
+            save_segmenter(network, partial, half=True, notes={STEP_KEY: str(step)})
+        console.print(f"{contestant.name}: step {step:,}, {kept.stat().st_size:,} bytes in {kept}")
+
+
+def status(path: Path, folder: Path, *, as_json: bool) -> None:
+    """How far every model is, on stdout."""
+    loaded = load_campaign(path, folder)
+    if as_json:
+        typer.echo(json.dumps(told(loaded.contestants)))
+        return
+    for line in lines(loaded):
+        typer.echo(line)
+
+
+def lines(loaded: Campaign) -> list[str]:
+    """How far every model is, one line each."""
+    made = []
+    for contestant, row in zip(loaded.contestants, told(loaded.contestants), strict=True):
+        finished = sorted(
+            int(f.parent.name.removeprefix(ANNEALED)) for f in contestant.folder.glob(f"{ANNEALED}*/{WEIGHTS}")
+        )
+        annealed = ", ".join(f"{steps * contestant.pixels_per_step / 1e6:,.0f}" for steps in finished) or "nowhere yet"
+        made.append(
+            f"{contestant.name}: step {row['steps']:,} of {row['of']:,}, {row['pixels'] / 1e6:,.0f} million pixels; "
+            f"annealed at {annealed}"
+        )
+    return made
