@@ -156,7 +156,7 @@ def test_an_experiment_is_trained_scored_and_scored_again(run: Run, trained: Pat
     record = json.loads((tmp_path / "out" / "which.json").read_text())
     exact, inexact = record["outcomes"]
     assert (exact["variant"], inexact["variant"]) == ("exact", "not exact")
-    assert sorted(exact["scores"]) == ["synthetic AP", "synthetic AUC"]
+    assert sorted(exact["scores"]) == ["synthetic AP", "synthetic AUC", "synthetic V_rand at 0.5"]
     assert inexact["scores"]["synthetic AUC, 8 passes"] != inexact["scores"]["synthetic AUC"]
     assert inexact["parameters"] > 4 * exact["parameters"]
     assert record["configs"]["not-exact"]["model"]["symmetry"] == "plain"
@@ -164,8 +164,8 @@ def test_an_experiment_is_trained_scored_and_scored_again(run: Run, trained: Pat
     assert page.startswith("# Which?\n")
     assert "Trained on sections synthetic 0:4; scored on sections synthetic 4:6, one pass; 2 steps; seed 0." in page
     one = exact["scores"]
-    shown = f"{one['synthetic AUC']:.5f} | {one['synthetic AP']:.4f}"
-    assert f"| {shown} | exact: the same | exact: the same |" in page
+    shown = f"{one['synthetic AUC']:.5f} | {one['synthetic AP']:.4f} | {one['synthetic V_rand at 0.5']:.4f}"
+    assert f"| {shown} | exact: the same | exact: the same | exact: the same |" in page
     rows = [line for line in page.splitlines() if line.startswith("|")]
     assert len(rows) == 4
     assert len({row.count("|") for row in rows}) == 1

@@ -115,13 +115,29 @@ def load_volume(
         raise DataError(f"{config.target}: {error}") from error
     if not 0 < target.mean() < 1:
         raise DataError(f"{config.target}, sections {first}:{stop}: every pixel is of one class; both must occur")
-    mean, std = float(raw.mean(dtype=np.float64)), float(raw.std(dtype=np.float64))
-    if not std:
-        raise DataError(f"{config.raw} is constant: every voxel is {mean:g}; there is nothing to learn from")
-    normalised = (raw[first:stop].astype(np.float32) - np.float32(mean)) / np.float32(std)
+    normalised, mean, std = _normalised(raw, slice(first, stop), config)
     sections_of_plane = np.ascontiguousarray(normalised.transpose(_TURNED[plane]))
     soft = _soft(root, config, target, raw.shape, (slice(first, stop), plane))
     return LabelledVolume(config.name, sections_of_plane, target, mean, std, config.share, soft)
+
+
+def load_sections(root: Path, config: DataConfig) -> LabelledVolume:
+    """Read all sections of a volume, whose target nobody needs: nothing is boundary in it.
+
+    Raises:
+        DataError: a file that is missing or no volume, or a volume that is constant.
+    """
+    raw = _read(root, config.raw)
+    normalised, mean, std = _normalised(raw, slice(None), config)
+    return LabelledVolume(config.name, normalised, np.zeros(raw.shape, bool), mean, std)
+
+
+def _normalised(raw: NDArray[Any], sections: slice, config: DataConfig) -> tuple[NDArray[np.float32], float, float]:
+    """Some sections in standard deviations of the whole volume, and its mean and standard deviation."""
+    mean, std = float(raw.mean(dtype=np.float64)), float(raw.std(dtype=np.float64))
+    if not std:
+        raise DataError(f"{config.raw} is constant: every voxel is {mean:g}; there is nothing to learn from")
+    return (raw[sections].astype(np.float32) - np.float32(mean)) / np.float32(std), mean, std
 
 
 def _marked(truth: NDArray[Any], config: DataConfig) -> NDArray[np.bool_]:

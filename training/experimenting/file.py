@@ -69,6 +69,7 @@ class ExperimentConfig(Strict):
         order: labels of variants in the published order, the best first; the page says whether it came out.
         score: by which they are ordered and drawn; the smaller is the better if it is an error or a loss.
         shown: scores that the page's table has; all if not given.
+        rounds: in which segmenters are timed beside each other, where a budget does not say it.
     """
 
     question: str
@@ -80,6 +81,7 @@ class ExperimentConfig(Strict):
     order: Annotated[tuple[str, ...], Field(strict=False)] = ()
     score: str | None = None
     shown: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    rounds: Annotated[int, Field(ge=0)] = 0
     set: Annotated[dict[str, Value], Field(default_factory=dict)]
     budget: Annotated[dict[str, BudgetConfig], Field(default_factory=dict)]
     variant: Annotated[tuple[VariantConfig, ...], Field(strict=False, min_length=1)]

@@ -110,7 +110,7 @@ def load_experiment(path: Path, budget: str | None = None, only: Sequence[str] =
         config.about.strip(),
         budget,
         chosen.note if chosen else "",
-        chosen.rounds if chosen else 0,
+        chosen.rounds if chosen else config.rounds,
         config.eight,
         config.order,
         config.score,

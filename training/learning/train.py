@@ -44,7 +44,7 @@ class Segmentation:
         network = Segmenter(self.config.model.spec())
         supervised = Supervised(network, deep=self.config.loss.deep > 0)
         if self.config.start is not None:
-            network.load_state_dict(_started(self.config.start, self.config).state_dict())
+            network.load_state_dict(_fitting(load_start(self.config.start), self.config).state_dict())
         return supervised
 
     def batch(self, step: int) -> Batch:
@@ -82,22 +82,31 @@ def train(
     )
 
 
-def _started(start: str, config: TrainConfig) -> Segmenter:
+def load_start(start: str) -> Segmenter:
+    """The network of a bundled model's name, of a model's or a finished run's folder, or of a ``.safetensors`` file.
+
+    Raises:
+        ConfigError: what cannot be read.
+    """
     path = Path(start)
     try:
         if path.suffix != ".safetensors":
-            path = load_model(start).path.with_name(WEIGHTS)
+            finished = path / WEIGHTS
+            path = finished if finished.exists() else load_model(start).path.with_name(WEIGHTS)
         elif not path.exists() and (_PACKAGE / path).exists():
             path = _PACKAGE / path
-        network = load_segmenter(path)
+        return load_segmenter(path)
     except (ModelError, WeightsError, OSError) as error:
         raise ConfigError(
             f"start is {start!r}: {error}; give a bundled model's name, or the path of a model folder or of a "
             ".safetensors file that training wrote"
         ) from error
+
+
+def _fitting(network: Segmenter, config: TrainConfig) -> Segmenter:
     if network.spec != config.model.spec():
         raise ConfigError(
-            f"start is {start!r}, whose network is {network.spec}; it must be the one of [model], "
+            f"start is {config.start!r}, whose network is {network.spec}; it must be the one of [model], "
             f"{config.model.spec()}: take over its widths and symmetry, or leave start out"
         )
     return network
