@@ -1,4 +1,4 @@
-"""``emboundary-train``: fit, evaluate, compare, export, convert, examine, experiment, campaign."""
+"""``emboundary-train``: fit, evaluate, compare, export, convert, examine, experiment, campaign, teach, scoreboard."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from emboundary.training.commands import examine as examine_command
 from emboundary.training.commands import experiment as experiment_command
 from emboundary.training.commands import export as export_command
 from emboundary.training.commands import fit as fit_command
+from emboundary.training.commands import scoreboard as scoreboard_command
+from emboundary.training.commands import teach as teach_command
 from emboundary.training.commands.shared import parse_sections
 from emboundary.training.origins import UNSTATED
 from emboundary.training.own_data import NETWORKS
@@ -49,7 +51,7 @@ def create_cli() -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
-    for command in (fit, evaluate, compare, export, convert, examine, experiment, campaign):
+    for command in (fit, evaluate, compare, export, convert, examine, experiment, campaign, teach, scoreboard):
         app.command()(command)
     return app
 
@@ -288,3 +290,25 @@ def campaign(
         raise UsageError("--data is missing; training needs the folder of the volumes")
     else:
         campaign_command.campaign(file, runs, data, starts=starts, device=device, jobs=jobs, threads=threads)
+
+
+def teach(
+    config: Annotated[Path, typer.Argument(help="Configuration; volumes with `soft` are mapped, labelled or not.")],
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Folder for the maps, and for the configuration that learns from them.")],
+    teacher: Annotated[
+        list[str], typer.Option(metavar="NAME|PATH", help="Model, finished run, or .safetensors; several: repeat it.")
+    ],
+) -> None:
+    """Map volumes with trained networks, 8 passes where one is not exact, for another to learn from their mean."""
+    teach_command.teach(config, data, out, teacher)
+
+
+def scoreboard(
+    file: Annotated[Path, typer.Argument(help="TOML file, e.g. training/scoreboards/bundled.toml.")],
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Folder for NAME.json and NAME.md; what is measured there is kept.")],
+    device: DeviceChoice = "auto",
+) -> None:
+    """Score models with 1 pass or 8 by one rule, thresholds from training sections; nothing is measured twice."""
+    scoreboard_command.scoreboard(file, data, out, device=device)

@@ -77,6 +77,7 @@ def compare(
     return Results(
         question=study.question,
         study=name,
+        caveats=study.caveats,
         series=tuple(_series(study, one.key) for one in study.series),
         runs=tuple(_record(run, runs / run.folder, data, device, keep=is_leading(study, run)) for run in chosen),
         missing=tuple(str(run.folder) for run in study.runs if run not in chosen),
@@ -144,6 +145,7 @@ def _series(study: Study, key: str) -> SeriesRecord:
         models=series.models,
         seeds=series.seeds,
         steps=run.config.optimiser.steps,
+        pixels=run.config.optimiser.steps * run.config.sampling.batch * run.config.sampling.crop**2,
         train={volume.name: volume.sections for volume in run.config.data},
         score={volume.name: volume.validation for volume in run.scored if volume.validation is not None},
         limited=series.sections is not None,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from emboundary.model.description import TrainingData
 from emboundary.model.repository import DESCRIPTION_FILE
 from emboundary.service.engine import find_model
-from emboundary.training.config import TrainConfig, load_config
+from emboundary.training.config import DataConfig, TrainConfig, load_config
 from emboundary.training.learning.runs import CONFIG
+from emboundary.training.strict import ConfigError
 
 UNSTATED = "not stated: ask whoever gave you the weights"
 
@@ -86,3 +88,28 @@ def _is_packaged(weights: Path) -> bool:
 def _of_model(model: str | Path) -> Origin:
     began = find_model(model).description
     return Origin(began.training, f"{began.name}, version {began.version}", began.weights_licence)
+
+
+def refuse_learned(
+    model: str, training: Sequence[TrainingData], chosen: Sequence[tuple[DataConfig, tuple[int, int]]]
+) -> None:
+    """Refuse to score a model on sections that it is said to have been trained on; volumes are told by name.
+
+    Args:
+        model: what to call it in errors.
+        training: what it was trained on.
+        chosen: volumes and the sections ``[first, stop)`` that are to be scored.
+
+    Raises:
+        ConfigError: names the model, the volume, and the sections.
+    """
+    for volume, (first, stop) in chosen:
+        for seen in training:
+            known = seen.sections.split(":")
+            if seen.name != volume.name or not all(part.isdecimal() for part in known) or len(known) != 2:
+                continue
+            if first < int(known[1]) and int(known[0]) < stop:
+                raise ConfigError(
+                    f"{model} was trained on sections {seen.sections} of {seen.name}, and is to be scored on "
+                    f"{first}:{stop}; give sections that it has never seen"
+                )

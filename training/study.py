@@ -60,9 +60,11 @@ class StudyConfig(Strict):
 
     Attributes:
         show: volumes of which pictures may show crops, as their terms allow; all of them if not given.
+        caveats: what the figures do not show, a sentence each; they stand above all figures.
     """
 
     question: str
+    caveats: Annotated[tuple[str, ...], Field(strict=False)] = ()
     models: dict[str, str]
     show: Annotated[tuple[str, ...] | None, Field(strict=False)] = None
     series: Annotated[tuple[SeriesConfig, ...], Field(strict=False, min_length=1)]
@@ -97,12 +99,14 @@ class Study:
 
     Attributes:
         show: volumes of which pictures may show crops; None: all.
+        caveats: what the figures do not show, a sentence each.
     """
 
     question: str
     series: tuple[SeriesConfig, ...]
     runs: tuple[StudyRun, ...]
     show: tuple[str, ...] | None = None
+    caveats: tuple[str, ...] = ()
 
     def of(self, key: str) -> tuple[StudyRun, ...]:
         """The runs of one series."""
@@ -127,7 +131,7 @@ def load_study(path: Path) -> Study:
     folders = [run.folder for run in runs]
     if len(set(folders)) < len(folders):
         raise ConfigError(f"study {path}: two runs have one folder; keys of series, and seeds in a series, must differ")
-    return Study(config.question, config.series, tuple(runs), config.show)
+    return Study(config.question, config.series, tuple(runs), config.show, config.caveats)
 
 
 def _run(series: SeriesConfig, model: str, seed: int, tables: dict[str, dict[str, Any]], *, origin: str) -> StudyRun:

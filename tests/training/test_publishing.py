@@ -184,7 +184,7 @@ def study(runs: list[tuple[int, float, float, float]]) -> dict[str, Any]:
     environment = {"versions": {}, "processor": "p", "cores": 1, "device": "cpu"}
     series = {
         "key": "all", "title": "All", "models": ["d4", "paper"], "seeds": [seed for seed, *_ in runs], "steps": 1,
-        "train": {"vnc": [0, 13]}, "score": {"vnc": [13, 16]}, "limited": False,
+        "pixels": 1, "train": {"vnc": [0, 13]}, "score": {"vnc": [13, 16]}, "limited": False,
     }  # fmt: skip
     records = []
     for seed, auc, precision, v_rand in runs:
@@ -192,7 +192,7 @@ def study(runs: list[tuple[int, float, float, float]]) -> dict[str, Any]:
         scored = {
             "volume": "vnc", "sections": [13, 16], "passes": 1, "roc_auc": auc, "average_precision": precision,
             "best_f1": 0.5, "best_f1_threshold": 0.5, "cross_entropy": 0.5, "v_rand": halves, "v_info": halves,
-            "voi_split": 0.5, "voi_merge": 0.5, "adapted_rand": 0.5, "cremi": 0.5, "seconds": 1.0,
+            "seconds": 1.0,
             "curve": {"false_positive_rate": [], "recall": [], "precision": []},
         }  # fmt: skip
         scores = {"protocol": 1, "weights_sha256": "0", "environment": environment, "maps": [scored]}

@@ -9,12 +9,12 @@ from statistics import fmean
 
 import typer
 
-from emboundary.model.description import ModelDescription, Precision
+from emboundary.model.description import Precision
 from emboundary.service.engine import OnnxEngine, find_model
 from emboundary.training.config import load_config
 from emboundary.training.crops.data import load_volume
-from emboundary.training.publishing import HeldOut, held_out, map_scores
-from emboundary.training.strict import ConfigError
+from emboundary.training.origins import refuse_learned
+from emboundary.training.publishing import held_out, map_scores
 
 _MEANS = ("roc_auc", "average_precision", "best_f1", "v_rand")
 
@@ -32,7 +32,7 @@ def evaluate(
     """Score one exported model and print one JSON object."""
     engine = OnnxEngine.open(find_model(model), "auto", precision)
     chosen = held_out(load_config(config), sections, volume, origin=f"config {config}")
-    refuse_learned(engine.description, chosen)
+    refuse_learned(f"model {engine.description.name}", engine.description.training, chosen)
     rows = []
     for described, (first, stop) in chosen:
         loaded = load_volume(data, described, (first, stop))
@@ -58,21 +58,3 @@ def evaluate(
         "mean": {key: fmean(row[key] for row in rows) for key in _MEANS},
     }
     typer.echo(json.dumps(result))
-
-
-def refuse_learned(description: ModelDescription, chosen: tuple[HeldOut, ...]) -> None:
-    """Refuse to score a model on sections that its description says it was trained on; volumes are told by name.
-
-    Raises:
-        ConfigError: names the model, the volume, and the sections.
-    """
-    for volume, (first, stop) in chosen:
-        for seen in description.training:
-            known = seen.sections.split(":")
-            if seen.name != volume.name or not all(part.isdecimal() for part in known) or len(known) != 2:
-                continue
-            if first < int(known[1]) and int(known[0]) < stop:
-                raise ConfigError(
-                    f"model {description.name} was trained on sections {seen.sections} of {seen.name}, and is to be "
-                    f"scored on {first}:{stop}; give sections that it has never seen with --sections"
-                )

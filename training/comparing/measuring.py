@@ -7,14 +7,12 @@ from numpy.typing import NDArray
 
 from emboundary.model import scores
 from emboundary.training.comparing.records import Curve, Halves, MapScores, Passes
-from emboundary.training.metrics import SplitMerge, cremi_score, thinned
-from emboundary.training.scoring.agglomeration import agglomerate
-from emboundary.training.scoring.segmentation import section_labels, watershed_sections
+from emboundary.training.metrics import SplitMerge, thinned
+from emboundary.training.scoring.segmentation import section_labels
 
 Map = NDArray[np.float32]
 
 _POINTS = 100
-_JOIN = 0.5
 _LEAST = 1e-7
 
 
@@ -22,26 +20,23 @@ def map_scores(
     target: NDArray[np.bool_],
     probability: Map,
     *,
+    threshold: float,
     volume: str,
     sections: tuple[int, int],
     passes: Passes,
     seconds: float,
 ) -> MapScores:
-    """Score a map (z, y, x) as a ranking of pixels, as regions, and as segments of watershed and agglomeration.
+    """Score a map (z, y, x) as a ranking of pixels, and by the regions of the thinned map at ``threshold``.
 
-    The true segments are the regions that the target encloses, section by section: a neuron with two profiles in a
-    section is two segments there.  Boundary pixels do not count in the scores of segments.  The watershed
-    and the joining of its fragments, section by section, take the threshold 0.5 for every map.
+    The true regions are those that the target encloses, section by section: a neuron with two profiles in a section is
+    two regions there.  The threshold comes from other sections; see ``scoring.thresholds``.
 
     Raises:
         ValueError: shapes that differ, a target of one class, or probabilities outside [0, 1].
     """
     curve = scores.curve(target, probability)
-    f1, threshold = scores.best_f1(curve)
-    truth = section_labels(target)
-    regions = thinned(truth, probability)
-    fragments = watershed_sections(probability)
-    cremi = cremi_score(truth, agglomerate(probability, fragments, _JOIN, between_sections=False))
+    f1, f1_threshold = scores.best_f1(curve)
+    regions = thinned(section_labels(target), probability, (threshold,))
     return MapScores(
         volume=volume,
         sections=sections,
@@ -49,14 +44,10 @@ def map_scores(
         roc_auc=scores.roc_auc(curve),
         average_precision=scores.average_precision(curve),
         best_f1=f1,
-        best_f1_threshold=threshold,
+        best_f1_threshold=f1_threshold,
         cross_entropy=cross_entropy(target, probability),
-        v_rand=_halves(regions.v_rand, regions.v_rand_threshold),
-        v_info=_halves(regions.v_info, regions.v_info_threshold),
-        voi_split=cremi.voi_split,
-        voi_merge=cremi.voi_merge,
-        adapted_rand=cremi.adapted_rand,
-        cremi=cremi.score,
+        v_rand=_halves(regions.v_rand, threshold),
+        v_info=_halves(regions.v_info, threshold),
         seconds=seconds,
         curve=thin_curve(curve),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from emboundary.training.comparing.kept_apart import KEPT_APART, KeptApart, kept_apart_table, kept_apart_verdict
 from emboundary.training.comparing.records import Environment, Results, SeriesRecord
 from emboundary.training.comparing.statistics import is_transfer, joined
 from emboundary.training.comparing.tables import (
@@ -11,7 +12,6 @@ from emboundary.training.comparing.tables import (
     differences_table,
     mean_table,
     ranking_table,
-    segments_table,
     sizes_table,
     table,
     throughput_table,
@@ -22,14 +22,24 @@ from emboundary.training.metrics import THRESHOLDS
 FOLDER = "comparison"
 BUNDLED = "small.toml"
 
+# From this protocol on thresholds come from training sections.
+_CHOSEN_ON_TRAINING = 2
+_SCOREBOARD = "scoreboard/bundled.md"
+
 _SPREAD = (
     "Figures are means over the seeds, ± the sample standard deviation; without ±, one seed was run, and by how much "
     "seeds differ is not known."
 )
 
 
-def render(results: Results, pictures: Collection[str]) -> str:
-    """The page in Markdown; ``pictures`` are names of files in the folder ``comparison`` beside it."""
+def render(results: Results, pictures: Collection[str], kept: KeptApart | None = None) -> str:
+    """The page in Markdown.
+
+    Args:
+        results: of the study.
+        pictures: names of files in the folder ``comparison`` beside the page.
+        kept: figures that others measured, if there are any.
+    """
     results = joined(results)
     first, *others = results.series
     transfer = [series for series in others if is_transfer(series)]
@@ -41,9 +51,14 @@ def render(results: Results, pictures: Collection[str]) -> str:
         "## What was to be shown, and what was found",
         table(
             ["claim", "outcome", "measured"],
-            [(v.claim, f"**{v.outcome}**", v.measured) for v in verdicts(results)],
+            [
+                (v.claim, f"**{v.outcome}**", v.measured)
+                for v in (*([] if kept is None else [kept_apart_verdict(kept)]), *verdicts(results))
+            ],
         ),
         _SPREAD,
+        *_caveats(results),
+        *_kept_apart(kept),
         f"## {first.title}",
         _trained(first),
         "Mean over the volumes:",
@@ -51,10 +66,8 @@ def render(results: Results, pictures: Collection[str]) -> str:
         "One pass of d4 minus plain + 8x, paired by seed; positive where d4 is better, bold where it falls short:",
         differences_table(results, first),
         *_picture("gains.png", "Gain on one pass of plain, seed by seed", pictures),
-        "Pixels as a ranking, and the regions of the thinned map at its best threshold:",
+        f"Pixels as a ranking, and the regions of the thinned map at {_threshold(results)}:",
         ranking_table(results, first),
-        "Segments of a seeded watershed joined by waterz, section by section, 0 is perfect:",
-        segments_table(results, first),
         *_picture("curves.png", f"ROC and precision-recall curves, seed {first.seeds[0]}", pictures),
         *[part for series in rest for part in _other(results, series)],
         *(["## On tissue that was never trained on"] if transfer else []),
@@ -65,7 +78,7 @@ def render(results: Results, pictures: Collection[str]) -> str:
         *_where(first, pictures),
         *_missing(results),
         "## How it was measured",
-        _PROTOCOL,
+        _protocol(results),
         "Against the published comparison (Table I of the efficient-invariant-dense-prediction paper): there the "
         "baseline was trained without augmentation at one pass and with it at eight, and the maxout network without; "
         "here all models see the 8 rotations and flips in training, which is the stronger baseline.  The paper joins "
@@ -77,7 +90,7 @@ def render(results: Results, pictures: Collection[str]) -> str:
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
-_PROTOCOL = f"""\
+_PROTOCOL = """\
 - **Maps.** Every run is exported to ONNX, and maps its sections through the code that serves.  "+ 8x" is the mean of
   the 8 aligned probabilities (rotations and flips).
 - **Sections.** Validation sections that no run of the comparison was trained on; every pixel of the whole sections
@@ -86,13 +99,49 @@ _PROTOCOL = f"""\
   another label in their section.
 - **ROC AUC, average precision, best F1** of boundary against other pixels, over all thresholds.
 - **V_rand, V_info** (Arganda-Carreras et al. 2015): foreground-restricted Rand and information theoretic scores after
-  thinning, at the best of {len(THRESHOLDS)} thresholds from {min(THRESHOLDS)} to {max(THRESHOLDS)}, against the
-  regions that the true boundary encloses, section by section; all sections in one table.
-- **VOI split, VOI merge** in bits, **adapted Rand error**, **CREMI score** `sqrt(ARAND (VOI split + VOI merge))`, of
-  the segments of a seeded watershed in each section, joined by mean boundary (waterz), both at threshold 0.5 for
-  every map; foreground only.
+  thinning, against the regions that the true boundary encloses, section by section; all sections in one table; at
+  {threshold}, of {count} from {least} to {most}.
 - **Mean** is the mean over the volumes, each weighing the same, for each seed before anything else.
 - **Time** is that of one section through ONNX Runtime, every contestant once per round; ratios within each round."""
+
+
+def _protocol(results: Results) -> str:
+    return _PROTOCOL.format(
+        threshold=_threshold(results), count=len(THRESHOLDS), least=min(THRESHOLDS), most=max(THRESHOLDS)
+    )
+
+
+def _is_chosen_on_scored(results: Results) -> bool:
+    return any(run.scores.protocol < _CHOSEN_ON_TRAINING for run in results.runs)
+
+
+def _threshold(results: Results) -> str:
+    if _is_chosen_on_scored(results):
+        return "the threshold that is best on the scored sections themselves, which flatters every map"
+    return "the threshold that has the largest V_rand on the last training sections of the volume"
+
+
+def _caveats(results: Results) -> list[str]:
+    said = list(results.caveats)
+    if _is_chosen_on_scored(results):
+        said.append(
+            "The thresholds of V_rand and V_info were chosen on the scored sections themselves, for each map by "
+            "itself.  The runs of this study are not kept, so that this cannot be measured again; "
+            f"[the scoreboard]({_SCOREBOARD}) has the bundled models with thresholds from training sections, and the "
+            "scores of their segments by the same rule."
+        )
+    return ["## What these figures do not show", "\n".join(f"- {line}" for line in said)] if said else []
+
+
+def _kept_apart(kept: KeptApart | None) -> list[str]:
+    if kept is None:
+        return []
+    return [
+        "## On sections that nobody trained or tuned on",
+        kept.source,
+        kept_apart_table(kept),
+        f"The figures are in [{FOLDER}/{KEPT_APART}]({FOLDER}/{KEPT_APART}); bold: one pass of d4 falls short.",
+    ]
 
 
 def _trained(series: SeriesRecord) -> str:
@@ -100,7 +149,10 @@ def _trained(series: SeriesRecord) -> str:
     scored = ", ".join(f"{name} {first}:{stop}" for name, (first, stop) in series.score.items())
     seeds = ", ".join(str(seed) for seed in series.seeds)
     plural = "seeds" if len(series.seeds) > 1 else "seed"
-    return f"Trained on sections {trained}; scored on {scored}; {series.steps:,} steps, {plural} {seeds}."
+    return (
+        f"Trained on sections {trained}; scored on {scored}; {series.steps:,} steps "
+        f"({series.pixels / 1e6:,.1f} million pixels of crops), {plural} {seeds}."
+    )
 
 
 def _other(results: Results, series: SeriesRecord) -> list[str]:
@@ -205,11 +257,12 @@ def _environments(results: Results) -> list[str]:
     found = [run.scores.environment for run in results.runs]
     if results.timing is not None:
         found.append(results.timing.environment)
-    distinct = dict.fromkeys(_told(environment) for environment in found)
+    distinct = dict.fromkeys(told(environment) for environment in found)
     return ["Measured with:", "\n".join(f"- {line}" for line in distinct)] if distinct else []
 
 
-def _told(environment: Environment) -> str:
+def told(environment: Environment) -> str:
+    """Where something was measured, in one line."""
     versions = ", ".join(f"{name} {version}" for name, version in environment.versions.items())
     return f"{_place(environment)}: {versions}"
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial as bind
 from pathlib import Path
 
 import numpy as np
 
 from emboundary.training.comparing import plots
+from emboundary.training.comparing.kept_apart import KEPT_APART, kept_apart_table, read_kept_apart
 from emboundary.training.comparing.page import FOLDER, render
 from emboundary.training.comparing.records import RESULTS, Results
 from emboundary.training.comparing.regions import Labelled, regions
@@ -20,7 +21,7 @@ from emboundary.training.crops.data import load_volume
 from emboundary.training.storing import store_text, storing
 from emboundary.training.study import Study
 
-TABLE, PAGE = "table.md", "comparison.md"
+TABLE, KEPT_APART_TABLE, PAGE = "table.md", "kept_apart.md", "comparison.md"
 
 
 def publish(results: Results, study: Study, data: Path, runs: Path, out: Path) -> None:
@@ -30,15 +31,29 @@ def publish(results: Results, study: Study, data: Path, runs: Path, out: Path) -
         OutputError: a file that cannot be written.
         DataError: a volume that cannot be read.
     """
+    drawn = {**_plots(joined(results)), **_regions(results, study, data, runs)}
+    for name, draw in drawn.items():
+        with storing(out / FOLDER / name) as partial:
+            draw(partial)
+    write_texts(results, drawn, out)
+
+
+def write_texts(results: Results, pictures: Collection[str], out: Path) -> None:
+    """Write the page, the records, and the tables that other pages show; ``pictures`` are in ``OUT/comparison``.
+
+    Figures that others measured are taken from ``kept_apart.json`` there, if there is one.
+
+    Raises:
+        RecordError: that file cannot be read, or holds something else.
+        OutputError: a file that cannot be written.
+    """
     folder = out / FOLDER
-    whole = joined(results)
+    whole, kept = joined(results), read_kept_apart(folder / KEPT_APART)
     store_text(folder / RESULTS, results.model_dump_json(indent=1) + "\n")
     store_text(folder / TABLE, mean_table(whole, whole.series[0]))
-    drawn = {**_plots(whole), **_regions(results, study, data, runs)}
-    for name, draw in drawn.items():
-        with storing(folder / name) as partial:
-            draw(partial)
-    store_text(out / PAGE, render(results, drawn))
+    if kept is not None:
+        store_text(folder / KEPT_APART_TABLE, kept_apart_table(kept))
+    store_text(out / PAGE, render(results, pictures, kept))
 
 
 Draw = Callable[[Path], None]

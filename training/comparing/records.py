@@ -23,8 +23,9 @@ from emboundary.training.strict import Strict
 
 SCORES, TIMING, RESULTS = "scores.json", "timing.json", "results.json"
 
-# Raised whenever a figure is measured in another way, so that older records are measured again.
-PROTOCOL = 1
+# Raised whenever a figure is measured in another way, so that older records are measured again.  By the first protocol
+# the threshold of V_rand and V_info was the best on the scored sections themselves.
+PROTOCOL = 2
 
 Passes = Literal[1, 8]
 
@@ -51,7 +52,7 @@ class Curve(Strict):
 
 
 class Halves(Strict):
-    """A score of the thinned map at its best threshold, with its two halves; see ``metrics.SplitMerge``."""
+    """A score of the thinned map at a threshold, with its two halves; see ``metrics.SplitMerge``."""
 
     split: float
     merge: float
@@ -66,8 +67,7 @@ class MapScores(Strict):
         volume, sections: what was mapped, ``[first, stop)``.
         passes: 1, or 8 for the mean over the 8 rotations and flips.
         cross_entropy: mean over the pixels, in nats: the loss on held-out sections.
-        v_rand, v_info: of the thinned map.
-        voi_split, voi_merge, adapted_rand, cremi: of the segments of watershed and agglomeration; 0 is perfect.
+        v_rand, v_info: of the thinned map, at the threshold that was chosen on training sections.
         seconds: for the whole map, whatever else the machine did.
     """
 
@@ -81,10 +81,6 @@ class MapScores(Strict):
     cross_entropy: float
     v_rand: Halves
     v_info: Halves
-    voi_split: float
-    voi_merge: float
-    adapted_rand: float
-    cremi: float
     seconds: float
     curve: Curve
 
@@ -119,6 +115,7 @@ class SeriesRecord(Strict):
     """One series of the study, finished or not.
 
     Attributes:
+        pixels: of the crops that each run learned from.
         train, score: volumes with their sections, ``[first, stop)``.
         limited: its training sections were limited, to see what scarce data do.
         joins: key of an earlier series that differs in models and seeds alone: both are one experiment.
@@ -129,6 +126,7 @@ class SeriesRecord(Strict):
     models: tuple[str, ...]
     seeds: tuple[int, ...]
     steps: int
+    pixels: int
     train: dict[str, tuple[int, int]]
     score: dict[str, tuple[int, int]]
     limited: bool
@@ -175,11 +173,13 @@ class Results(Strict):
 
     Attributes:
         study: its file's name.
+        caveats: what the figures do not show, as the study's file says it.
         missing: folders of the runs that are not finished.
     """
 
     question: str
     study: str
+    caveats: tuple[str, ...] = ()
     series: tuple[SeriesRecord, ...]
     runs: tuple[RunRecord, ...]
     missing: tuple[str, ...]

@@ -32,6 +32,7 @@ from emboundary.training.config import DataConfig, TrainConfig
 from emboundary.training.crops.data import load_volume
 from emboundary.training.learning.runs import WEIGHTS, load_run
 from emboundary.training.scoring.evaluate import segment
+from emboundary.training.scoring.thresholds import boundary_threshold, choosing_sections
 from emboundary.training.storing import store_text, storing
 from emboundary.training.study import StudyRun
 
@@ -107,6 +108,8 @@ def score_run(
     engine = open_engine(folder, device)
     for want in lacking:
         report(f"{run.folder}: mapping {want.volume.name}, {want.passes} {'pass' if want.passes == 1 else 'passes'}")
+        chosen = load_volume(data, want.volume, choosing_sections(want.volume.sections))
+        threshold = boundary_threshold(chosen.target, segment(engine, chosen, tta=want.passes == 8)[0])
         volume = load_volume(data, want.volume, want.sections)
         probability, seconds = segment(engine, volume, tta=want.passes == 8)
         if keep:
@@ -114,6 +117,7 @@ def score_run(
         found[want] = map_scores(
             volume.target,
             probability,
+            threshold=threshold,
             volume=want.volume.name,
             sections=want.sections,
             passes=want.passes,

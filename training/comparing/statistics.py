@@ -24,14 +24,9 @@ AP = Metric("average precision", 4, lambda m: m.average_precision)
 F1 = Metric("best F1", 4, lambda m: m.best_f1)
 V_RAND = Metric("V_rand", 4, lambda m: m.v_rand.f)
 V_INFO = Metric("V_info", 4, lambda m: m.v_info.f)
-VOI_SPLIT = Metric("VOI split", 3, lambda m: m.voi_split, more_is_better=False)
-VOI_MERGE = Metric("VOI merge", 3, lambda m: m.voi_merge, more_is_better=False)
-ARAND = Metric("adapted Rand error", 4, lambda m: m.adapted_rand, more_is_better=False)
-CREMI = Metric("CREMI score", 4, lambda m: m.cremi, more_is_better=False)
 CROSS_ENTROPY = Metric("cross entropy", 4, lambda m: m.cross_entropy, more_is_better=False)
 
 RANKING = (AUC, AP, F1, V_RAND, V_INFO)
-SEGMENTS = (VOI_SPLIT, VOI_MERGE, ARAND, CREMI)
 # Those that one pass is to be judged by.
 JUDGED = (AUC, AP, V_RAND)
 

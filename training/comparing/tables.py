@@ -8,7 +8,6 @@ from emboundary.training.comparing.records import Results, SeriesRecord, Timing
 from emboundary.training.comparing.statistics import (
     JUDGED,
     RANKING,
-    SEGMENTS,
     Entry,
     Metric,
     by_seed,
@@ -31,12 +30,13 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def ranking_table(results: Results, series: SeriesRecord) -> str:
     """Scores of pixels and of thinned maps: volumes, then their mean; entries below each other."""
-    return _scores_table(results, series, RANKING)
-
-
-def segments_table(results: Results, series: SeriesRecord) -> str:
-    """Scores of the segments of watershed and agglomeration; 0 is perfect."""
-    return _scores_table(results, series, SEGMENTS)
+    lines = []
+    for volume in _volumes(series):
+        for entry in entries(results, series.key):
+            scores = [_cell(results, series, entry, metric, volume) for metric in RANKING]
+            seeds = len(by_seed(results, series.key, entry, RANKING[0], volume))
+            lines.append([volume or _MEAN, entry.label, str(seeds), *scores])
+    return table(["scored on", "model", "seeds", *(metric.title for metric in RANKING)], lines)
 
 
 def mean_table(results: Results, series: SeriesRecord) -> str:
@@ -50,16 +50,6 @@ def mean_table(results: Results, series: SeriesRecord) -> str:
         scores = [_cell(results, series, entry, metric, None) for metric in JUDGED]
         lines.append([entry.label, *scores, time])
     return table(["model", *(metric.title for metric in JUDGED), "time, one pass of plain = 1"], lines)
-
-
-def _scores_table(results: Results, series: SeriesRecord, metrics: tuple[Metric, ...]) -> str:
-    lines = []
-    for volume in _volumes(series):
-        for entry in entries(results, series.key):
-            scores = [_cell(results, series, entry, metric, volume) for metric in metrics]
-            seeds = len(by_seed(results, series.key, entry, metrics[0], volume))
-            lines.append([volume or _MEAN, entry.label, str(seeds), *scores])
-    return table(["scored on", "model", "seeds", *(metric.title for metric in metrics)], lines)
 
 
 def differences_table(results: Results, series: SeriesRecord) -> str:

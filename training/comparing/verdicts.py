@@ -85,7 +85,7 @@ def _as_good_as_eight(results: Results, series: SeriesRecord) -> Verdict:
         told += "; short in " + ", ".join(
             f"{cell.metric.title} {_on(cell.volume)} by {shown(-cell.difference.mean, cell.metric)}" for cell in short
         )
-    return Verdict(claim, _outcome(kept, len(compared)), told)
+    return Verdict(claim, outcome(kept, len(compared)), told)
 
 
 def _takes_the_time_of_one(results: Results) -> Verdict:
@@ -109,7 +109,7 @@ def _paper_beats_plain(results: Results, series: SeriesRecord) -> Verdict:
         return Verdict(claim, "not measured", "paper and plain with the same seed are not both finished")
     told = "; ".join(f"{metric.title} {signed(gain, metric)}" for metric, gain in gains)
     better = sum(gain.mean > 0 for _, gain in gains)
-    return Verdict(claim, _outcome(better, len(gains)), f"{told}; {seeds(gains[0][1])}")
+    return Verdict(claim, outcome(better, len(gains)), f"{told}; {seeds(gains[0][1])}")
 
 
 def _paper_is_near_eight(results: Results, series: SeriesRecord) -> Verdict:
@@ -122,7 +122,7 @@ def _paper_is_near_eight(results: Results, series: SeriesRecord) -> Verdict:
             return Verdict(claim, "not measured", "paper and plain with the same seed are not both finished")
         near += abs(to_eight.mean) < abs(to_one.mean)
         told.append(f"{metric.title} {signed(to_eight, metric)} from plain + 8x, {signed(to_one, metric)} from plain")
-    return Verdict(claim, _outcome(near, 2), "; ".join(told))
+    return Verdict(claim, outcome(near, 2), "; ".join(told))
 
 
 def _pays_most_where_data_are_scarce(results: Results) -> Iterator[Verdict]:
@@ -143,7 +143,8 @@ def _pays_most_where_data_are_scarce(results: Results) -> Iterator[Verdict]:
     yield Verdict(claim, "holds" if holds else "does not hold", f"{told}; {seeds(there[0][1])}")
 
 
-def _outcome(kept: int, of: int) -> Outcome:
+def outcome(kept: int, of: int) -> Outcome:
+    """What becomes of a claim that some of its comparisons keep."""
     if kept == of:
         return "holds"
     return "holds in part" if kept else "does not hold"

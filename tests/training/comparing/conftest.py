@@ -48,10 +48,6 @@ def map_record(
         cross_entropy=1 - value,
         v_rand=halves,
         v_info=halves,
-        voi_split=2 - value,
-        voi_merge=1 - value,
-        adapted_rand=1 - region,
-        cremi=1 - value,
         seconds=1.0,
         curve=thin_curve(curve),
     )
@@ -84,6 +80,7 @@ def series_record(key: str, models: tuple[str, ...], seeds: tuple[int, ...], **c
             "models": models,
             "seeds": seeds,
             "steps": 250,
+            "pixels": 1_500_000,
             "train": {"a": (0, 4), "b": (0, 4)},
             "score": {"a": (4, 6), "b": (4, 6)},
             "limited": False,

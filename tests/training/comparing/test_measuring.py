@@ -10,6 +10,8 @@ from emboundary.model import scores
 from emboundary.training.comparing.measuring import cross_entropy, map_scores, thin_curve
 from emboundary.training.comparing.records import MapScores
 from emboundary.training.crops.data import LabelledVolume
+from emboundary.training.metrics import thinned
+from emboundary.training.scoring.segmentation import section_labels
 
 Map = NDArray[np.float32]
 
@@ -23,7 +25,7 @@ def blurred(volume: LabelledVolume) -> Map:
 
 @pytest.fixture(scope="module")
 def measured(volume: LabelledVolume, blurred: Map) -> MapScores:
-    return map_scores(volume.target, blurred, volume="synthetic", sections=(4, 6), passes=1, seconds=2.5)
+    return map_scores(volume.target, blurred, threshold=0.5, volume="synthetic", sections=(4, 6), passes=1, seconds=2.5)
 
 
 def test_pixel_scores_are_those_of_scikit_learn(volume: LabelledVolume, blurred: Map, measured: MapScores) -> None:
@@ -39,7 +41,13 @@ def test_pixel_scores_are_those_of_scikit_learn(volume: LabelledVolume, blurred:
 
 def test_a_perfect_map_has_perfect_regions(volume: LabelledVolume) -> None:
     found = map_scores(
-        volume.target, volume.target.astype(np.float32), volume="v", sections=(0, 2), passes=8, seconds=1.0
+        volume.target,
+        volume.target.astype(np.float32),
+        threshold=0.3,
+        volume="v",
+        sections=(0, 2),
+        passes=8,
+        seconds=1.0,
     )
     assert (found.roc_auc, found.average_precision, found.best_f1) == (1.0, pytest.approx(1.0), 1.0)
     assert (found.v_rand.f, found.v_info.f) == (pytest.approx(1.0), pytest.approx(1.0))
@@ -50,16 +58,22 @@ def test_a_perfect_map_has_perfect_regions(volume: LabelledVolume) -> None:
 def test_a_worse_map_scores_less(volume: LabelledVolume, blurred: Map, measured: MapScores) -> None:
     holes = blurred.copy()
     holes[:, :, 30:34] = 0
-    worse = map_scores(volume.target, holes, volume="v", sections=(0, 2), passes=1, seconds=1.0)
+    worse = map_scores(volume.target, holes, threshold=0.5, volume="v", sections=(0, 2), passes=1, seconds=1.0)
     for more in ("roc_auc", "average_precision", "best_f1"):
         assert getattr(worse, more) < getattr(measured, more), more
     assert worse.v_rand.f < measured.v_rand.f
-    assert worse.voi_merge > measured.voi_merge
     assert worse.cross_entropy > measured.cross_entropy
 
 
-def test_the_cremi_score_is_made_of_the_others(measured: MapScores) -> None:
-    assert measured.cremi == pytest.approx((measured.adapted_rand * (measured.voi_split + measured.voi_merge)) ** 0.5)
+def test_regions_are_those_at_the_given_threshold_and_not_at_the_best(volume: LabelledVolume, blurred: Map) -> None:
+    best = thinned(section_labels(volume.target), blurred)
+    for threshold in (0.1, 0.9):
+        found = map_scores(
+            volume.target, blurred, threshold=threshold, volume="v", sections=(0, 2), passes=1, seconds=1.0
+        )
+        (there,) = thinned(section_labels(volume.target), blurred, (threshold,)).rand
+        assert (found.v_rand.f, found.v_rand.threshold, found.v_info.threshold) == (there.f, threshold, threshold)
+        assert found.v_rand.f < best.v_rand.f
 
 
 def test_certainty_that_is_wrong_has_a_finite_cost() -> None:

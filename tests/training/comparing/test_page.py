@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 
+from emboundary.training.comparing.kept_apart import KeptApart
 from emboundary.training.comparing.page import render
 from emboundary.training.comparing.records import Results
 from emboundary.training.comparing.tables import (
@@ -9,7 +10,6 @@ from emboundary.training.comparing.tables import (
     differences_table,
     mean_table,
     ranking_table,
-    segments_table,
     sizes_table,
     throughput_table,
 )
@@ -57,6 +57,34 @@ def test_a_study_without_any_run_has_a_page(results: Results) -> None:
     assert "Measured with" not in page
 
 
+def test_what_the_figures_do_not_show_stands_above_them(results: Results) -> None:
+    assert "## What these figures do not show" not in render(results, ())
+    page = render(results.model_copy(update={"caveats": ("The sections chose the recipe.",)}), ())
+    shown = page.index("## What these figures do not show\n\n- The sections chose the recipe.\n")
+    assert shown < page.index("## Series all")
+    assert "1.5 million pixels" in page
+
+
+def test_records_of_the_first_protocol_say_where_their_thresholds_are_from(results: Results) -> None:
+    assert "the largest V_rand on the last training sections" in render(results, ())
+    first, *rest = results.runs
+    old = first.model_copy(update={"scores": first.scores.model_copy(update={"protocol": 1})})
+    page = render(results.model_copy(update={"runs": (old, *rest)}), ())
+    assert "The thresholds of V_rand and V_info were chosen on the scored sections themselves" in page
+    assert "the largest V_rand on the last training sections" not in page
+    assert "](scoreboard/bundled.md)" in page
+
+
+def test_what_was_kept_apart_comes_first(results: Results) -> None:
+    rows = ({"tissue": "fly", "sections": "v 1:2", "score": "V_rand", "d4": "0.98", "plain_8x": "0.99"},)
+    page = render(results, (), KeptApart.model_validate({"source": "By others.", "rows": rows}))
+    claims = [line for line in page.splitlines() if "as good as plain + 8x" in line]
+    assert claims[0].endswith("| **does not hold** | fly: 0 of 1 comparisons |")
+    assert "By others." in page
+    assert "| fly: v 1:2 | V_rand | 0.98 | 0.99 | **-0.01** |" in page
+    assert "nobody trained" not in render(results, ())
+
+
 def cells_of(table: str) -> list[list[str]]:
     return [line.strip("| ").split(" | ") for line in table.splitlines()]
 
@@ -64,7 +92,7 @@ def cells_of(table: str) -> list[list[str]]:
 def test_every_row_of_a_table_has_as_many_cells_as_its_head(results: Results) -> None:
     first, transfer, *_ = results.series
     assert results.timing is not None
-    tables = [f(results, s) for f in (ranking_table, segments_table, differences_table) for s in (first, transfer)]
+    tables = [f(results, s) for f in (ranking_table, differences_table) for s in (first, transfer)]
     tables += [mean_table(results, first), sizes_table(results)]
     tables += [costs_table(results.timing), throughput_table(results.timing)]
     for table in tables:
