@@ -27,11 +27,13 @@ class Making:
 
     Attributes:
         config: the training configuration, JSON.
+        used_for: what else the sections served for that the figures are of, in whole sentences.
         fails: Markdown: where the model fails.
         pictures: shown at the end.
     """
 
     config: str
+    used_for: str = ""
     fails: str = ""
     pictures: tuple[Picture, ...] = ()
 
@@ -67,7 +69,7 @@ def render_card(description: ModelDescription, making: Making | None = None) -> 
     if d.variants:
         parts += ["## Precisions", _variants(d)]
     if making is not None:
-        parts += _made(making)
+        parts += _made(making, d.validation)
     return "\n\n".join(parts) + "\n"
 
 
@@ -143,10 +145,13 @@ def _or_dash(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
-def _made(making: Making) -> list[str]:
+def _made(making: Making, figures: tuple[Validation, ...]) -> list[str]:
     text = making.config.rstrip() + "\n"
     digest = hashlib.sha256(text.encode()).hexdigest()
     parts = []
+    if making.used_for:
+        sections = "; ".join(v.protocol.partition(",")[0] for v in figures)
+        parts += ["## What the figures stand on", f"{sections}.", making.used_for.strip()]
     if making.fails:
         parts += ["## Where it fails", making.fails.strip()]
     if making.pictures:

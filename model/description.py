@@ -101,7 +101,8 @@ class Validation(_Strict):
     """Measured figures of this file with the protocol that gives them.
 
     Attributes:
-        v_rand: of the thinned map, at its best threshold ``v_rand_threshold``.
+        v_rand: of the thinned map at ``v_rand_threshold``, which was chosen on the sections that the protocol names; on
+            the scored ones themselves where it names none.
         spread: the same figures of this model trained with several seeds, where that was done.
     """
 

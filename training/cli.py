@@ -133,6 +133,9 @@ def export(
     sections: HeldOutSections = None,
     volume: OneVolume = None,
     licence: Licence = UNSTATED,
+    used_for: Annotated[
+        str, typer.Option(metavar="TEXT", help="For the card: what else the scored sections served for.")
+    ] = "",
     fails: Annotated[Path | None, typer.Option(help="Markdown file for the card: where the model fails.")] = None,
     picture: Annotated[
         list[Path] | None, typer.Option(help="Picture that the card links to; several: repeat it.")
@@ -150,7 +153,7 @@ def export(
         run,
         to,
         data=data,
-        provenance=export_command.provenance(summary, licence, fails, tuple(picture or ())),
+        provenance=export_command.provenance(summary, licence, used_for, fails, tuple(picture or ())),
         sections=None if sections is None else parse_sections(sections),
         volume=volume,
         figures=figures,

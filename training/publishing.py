@@ -22,13 +22,14 @@ from emboundary.training.comparing.records import Results, read_record
 from emboundary.training.comparing.statistics import AP, AUC, V_RAND, Entry, Summary
 from emboundary.training.comparing.statistics import score as score_of
 from emboundary.training.config import DataConfig, TrainConfig, refuse_seen
-from emboundary.training.crops.data import LabelledVolume, load_volume
+from emboundary.training.crops.data import load_volume
 from emboundary.training.learning.runs import Run
 from emboundary.training.metrics import BoundaryScores, boundary_scores, thinned
 from emboundary.training.origins import learned_from, origin_of
 from emboundary.training.samples import read_samples, training_sources
 from emboundary.training.scoring.evaluate import segment
 from emboundary.training.scoring.segmentation import section_labels
+from emboundary.training.scoring.thresholds import boundary_threshold, choosing_sections
 from emboundary.training.strict import ConfigError
 
 Range = tuple[int, int]
@@ -42,12 +43,14 @@ class Provenance:
     Attributes:
         summary: one sentence for people who choose a model.
         licence: of the weights; that of the model that training began with is added to it.
+        used_for: what else the sections served for that the figures are of: "they also chose the recipe."
         fails: Markdown: where the model fails.
         pictures: files that the card links to.
     """
 
     summary: str
     licence: str
+    used_for: str = ""
     fails: str = ""
     pictures: tuple[Path, ...] = ()
 
@@ -73,33 +76,56 @@ def held_out(config: TrainConfig, sections: Range | None, volume: str | None, *,
     return chosen
 
 
-def map_scores(
-    engine: Engine, volume: LabelledVolume, *, tta: bool = False
-) -> tuple[BoundaryScores, float, float, float]:
-    """Pixel scores of a map, its V_rand at the best threshold, that threshold, and the seconds that the map took.
+@dataclass(frozen=True)
+class MapFigures:
+    """Figures of one map.
 
-    The true regions are those that the target encloses, section by section.
+    Attributes:
+        v_rand: of the thinned map at ``threshold``, against the regions that the target encloses, section by section.
+        chosen_on: the training sections on which the threshold was chosen, ``[first, stop)``.
+        seconds: of the scored map.
     """
-    probability, seconds = segment(engine, volume, tta=tta)
-    regions = thinned(section_labels(volume.target), probability)
-    return boundary_scores(volume.target, probability), regions.v_rand.f, regions.v_rand_threshold, seconds
+
+    pixels: BoundaryScores
+    v_rand: float
+    threshold: float
+    chosen_on: Range
+    seconds: float
 
 
-def measured(
-    engine: Engine, config: TrainConfig, volumes: Sequence[tuple[LabelledVolume, Range]]
-) -> tuple[Validation, ...]:
-    """Figures of a model that was trained by ``config`` on held-out sections, mapped in one pass."""
+def map_figures(engine: Engine, data: Path, volume: DataConfig, sections: Range, *, tta: bool = False) -> MapFigures:
+    """Score a map of held-out sections; see ``scoring.thresholds`` for where its threshold comes from.
+
+    Raises:
+        DataError: a volume that cannot be read.
+    """
+    chosen_on = choosing_sections(volume.sections)
+    chosen = load_volume(data, volume, chosen_on)
+    threshold = boundary_threshold(chosen.target, segment(engine, chosen, tta=tta)[0])
+    scored = load_volume(data, volume, sections)
+    probability, seconds = segment(engine, scored, tta=tta)
+    regions = thinned(section_labels(scored.target), probability, (threshold,))
+    return MapFigures(boundary_scores(scored.target, probability), regions.v_rand.f, threshold, chosen_on, seconds)
+
+
+def measured(engine: Engine, config: TrainConfig, data: Path, chosen: Sequence[HeldOut]) -> tuple[Validation, ...]:
+    """Figures of a model that was trained by ``config`` on held-out sections, mapped in one pass.
+
+    Raises:
+        DataError: a volume that cannot be read.
+    """
     figures = []
-    for volume, (first, stop) in volumes:
-        scores, v_rand, threshold, _ = map_scores(engine, volume)
+    for volume, (first, stop) in chosen:
+        found = map_figures(engine, data, volume, (first, stop))
         figures.append(
             Validation(
                 protocol=f"{volume.name} sections {first}:{stop}, never trained on; every pixel of the whole sections; "
-                f"one pass; {config.optimiser.steps} training steps, seed {config.seed}",
-                roc_auc=scores.roc_auc,
-                average_precision=scores.average_precision,
-                v_rand=v_rand,
-                v_rand_threshold=threshold,
+                f"one pass; {config.optimiser.steps} training steps, seed {config.seed}; threshold of V_rand chosen on "
+                f"sections {found.chosen_on[0]}:{found.chosen_on[1]}",
+                roc_auc=found.pixels.roc_auc,
+                average_precision=found.pixels.average_precision,
+                v_rand=found.v_rand,
+                v_rand_threshold=found.threshold,
             )
         )
     return tuple(figures)
@@ -175,6 +201,7 @@ def publish(
     learned = (*(() if origin is None else origin.training), *learned_from(config))
     making = Making(
         config=portable(config).model_dump_json(indent=2),
+        used_for=provenance.used_for,
         fails=provenance.fails,
         pictures=tuple(_picture(path, folder) for path in provenance.pictures),
     )
@@ -195,11 +222,10 @@ def publish(
         with _appearing_whole(folder) as partial:
             validation: tuple[Validation, ...] = ()
             if chosen:
-                volumes = [(load_volume(data, volume, sections), sections) for volume, sections in chosen]
                 with TemporaryDirectory() as scratch:
                     export(Path(scratch) / "draft", validation=())
                     engine = OnnxEngine.open(find_model(Path(scratch) / "draft"), "cpu")
-                    validation = measured(engine, config, volumes)
+                    validation = measured(engine, config, data, chosen)
             description = export(partial, validation=with_figures(validation, results, config.name))
             samples = read_samples(training_sources(data, config), config.model.context)
             description = _offer(partial, description, samples, report)

@@ -74,6 +74,15 @@ def test_every_table_has_as_many_cells_in_each_row() -> None:
     assert all(len(set(width)) == 1 for width in tables)
 
 
+def test_what_else_the_sections_served_for_stands_beside_them() -> None:
+    card = render_card(describe(PLAIN, FULL), Making("{}", used_for="They also chose the recipe.\n"))
+    said = (
+        "## What the figures stand on\n\nvnc sections 13:16; isbi2012 sections 20:24.\n\nThey also chose the recipe.\n"
+    )
+    assert said in card
+    assert card.startswith(render_card(describe(PLAIN, FULL)).rstrip("\n")), "or its precisions cannot be changed"
+
+
 def test_what_its_makers_add_stands_behind_the_figures() -> None:
     config = json.dumps({"name": "d4", "seed": 0}, indent=2)
     making = Making(config, fails="Dark sections.\n", pictures=(Picture("worst region", "../worst.png"),))
@@ -87,7 +96,7 @@ def test_what_its_makers_add_stands_behind_the_figures() -> None:
     assert f"`{digest}`" in card
 
 
-@pytest.mark.parametrize("word", ["Where it fails", "Pictures"])
+@pytest.mark.parametrize("word", ["What the figures stand on", "Where it fails", "Pictures"])
 def test_what_they_do_not_say_has_no_heading(word: str) -> None:
     assert word not in render_card(describe(PLAIN), Making("{}"))
 

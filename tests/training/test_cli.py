@@ -61,7 +61,7 @@ def test_an_exported_run_says_what_it_learned_from(published: Path) -> None:
     assert description.trained_voxel_sizes_nm == ((50.0, 4.6, 4.6),)
     assert description.validation[0].protocol == (
         "synthetic sections 4:6, never trained on; every pixel of the whole sections; one pass; "
-        "6 training steps, seed 0"
+        "6 training steps, seed 0; threshold of V_rand chosen on sections 0:4"
     )
     assert description.symmetry.group == "D4"
     assert description.weights_licence == "not stated: ask whoever gave you the weights"

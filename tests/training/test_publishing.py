@@ -140,11 +140,15 @@ def test_a_precision_that_does_not_suit_is_left_out_and_said(
 
 def test_text_and_pictures_stand_on_the_card(trained: Path, data: Path, tmp_path: Path) -> None:
     (tmp_path / "worst-regions.png").write_bytes(b"")
-    said = replace(PROVENANCE, fails="Folds.", pictures=(tmp_path / "worst-regions.png",))
-    publish(load_run(trained), tmp_path / "zoo/m/1", version="1", provenance=said, data=data, chosen=())
+    said = replace(PROVENANCE, used_for="They chose it.", fails="Folds.", pictures=(tmp_path / "worst-regions.png",))
+    run = load_run(trained)
+    chosen = ((run.config.data[0], (4, 6)),)
+    publish(run, tmp_path / "zoo/m/1", version="1", provenance=said, data=data, chosen=chosen)
     card = (tmp_path / "zoo/m/1/CARD.md").read_text(encoding="utf-8")
     assert "![worst regions](../../../worst-regions.png)" in card
     assert "## Where it fails\n\nFolds.\n" in card
+    assert "## What the figures stand on\n\nsynthetic sections 4:6.\n\nThey chose it.\n" in card
+    assert "; threshold of V_rand chosen on sections 0:4 |" in card
 
 
 def test_absolute_paths_become_relative_to_what_they_share(make_config: MakeConfig) -> None:

@@ -12,9 +12,8 @@ import typer
 from emboundary.model.description import Precision
 from emboundary.service.engine import OnnxEngine, find_model
 from emboundary.training.config import load_config
-from emboundary.training.crops.data import load_volume
 from emboundary.training.origins import refuse_learned
-from emboundary.training.publishing import held_out, map_scores
+from emboundary.training.publishing import held_out, map_figures
 
 _MEANS = ("roc_auc", "average_precision", "best_f1", "v_rand")
 
@@ -35,16 +34,16 @@ def evaluate(
     refuse_learned(f"model {engine.description.name}", engine.description.training, chosen)
     rows = []
     for described, (first, stop) in chosen:
-        loaded = load_volume(data, described, (first, stop))
-        scores, v_rand, threshold, seconds = map_scores(engine, loaded, tta=tta)
+        found = map_figures(engine, data, described, (first, stop), tta=tta)
         rows.append(
             {
-                "volume": loaded.name,
+                "volume": described.name,
                 "sections": [first, stop],
-                **asdict(scores),
-                "v_rand": v_rand,
-                "v_rand_threshold": threshold,
-                "seconds": seconds,
+                **asdict(found.pixels),
+                "v_rand": found.v_rand,
+                "v_rand_threshold": found.threshold,
+                "v_rand_threshold_chosen_on": list(found.chosen_on),
+                "seconds": found.seconds,
             }
         )
     result = {

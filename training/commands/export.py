@@ -13,7 +13,7 @@ from emboundary.training.learning.runs import load_run
 from emboundary.training.publishing import Provenance, held_out, publish, read_results
 
 
-def provenance(summary: str, licence: str, fails: Path | None, pictures: tuple[Path, ...]) -> Provenance:
+def provenance(summary: str, licence: str, used_for: str, fails: Path | None, pictures: tuple[Path, ...]) -> Provenance:
     """What a person says of a model, with the text of a file.
 
     Raises:
@@ -23,7 +23,7 @@ def provenance(summary: str, licence: str, fails: Path | None, pictures: tuple[P
         text = "" if fails is None else fails.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"--fails is {fails}, which cannot be read: {first_line(error)}; give a text file") from error
-    return Provenance(summary, licence, text, pictures)
+    return Provenance(summary, licence, used_for, text, pictures)
 
 
 def export(
