@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -45,13 +44,13 @@ def fill(
         DataError: a volume that cannot be read.
         OutputError: weights that cannot be exported.
     """
-    for entry, row in zip(plan.entries, board.entries, strict=True):
-        lacking = [
-            scored for scored, told in zip(plan.volumes, board.volumes, strict=True) if board.of(row, told) is None
-        ]
-        if not lacking:
-            continue
-        with _opened(entry, plan, device) as engine:
+    with TemporaryDirectory() as exports:
+        for entry, row in zip(plan.entries, board.entries, strict=True):
+            pairs = zip(plan.volumes, board.volumes, strict=True)
+            lacking = [scored for scored, told in pairs if board.of(row, told) is None]
+            if not lacking:
+                continue
+            engine = _engine(entry, plan, device, Path(exports))
             for scored in lacking:
                 report(f"{entry.label}: {scored.data.name} {scored.sections[0]}:{scored.sections[1]}")
                 found = measure(engine, entry, scored, data)
@@ -117,18 +116,15 @@ def measure(engine: ModelEngine, entry: Entry, scored: Scored, data: Path) -> Me
     )
 
 
-@contextmanager
-def _opened(entry: Entry, plan: Scoreboard, device: Device) -> Iterator[ModelEngine]:
-    """The engine of an entry; weights alone are exported first, for as long as they are needed."""
+def _engine(entry: Entry, plan: Scoreboard, device: Device, exports: Path) -> ModelEngine:
+    """The engine of an entry; weights alone are exported first, once for all entries that share them."""
     if not entry.located.endswith(WEIGHTS_SUFFIX):
-        yield OnnxEngine.open(find_model(entry.located), device)
-        return
-    network = load_start(entry.located)
-    with TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "exported"
+        return OnnxEngine.open(find_model(entry.located), device)
+    folder = exports / entry.sha256
+    if not folder.exists():
         try:
             export_model(
-                network,
+                load_start(entry.located),
                 folder,
                 name="exported",
                 version="1",
@@ -140,4 +136,4 @@ def _opened(entry: Entry, plan: Scoreboard, device: Device) -> Iterator[ModelEng
             )
         except (ExportError, OSError) as error:
             raise OutputError(f"{entry.located} cannot be exported: {error}") from error
-        yield OnnxEngine.open(find_model(folder), device)
+    return OnnxEngine.open(find_model(folder), device)

@@ -150,12 +150,16 @@ def _thresholds(found: Measured) -> list[str]:
 
 
 def difference(board: Board, label: str, volume: VolumeRecord | None, score: Score) -> float | None:
-    """An entry minus the reference, positive where the entry is better; volume None: of the means over the volumes."""
+    """An entry minus the reference, positive where the entry is better; volume None: of the means over the volumes.
+
+    It is rounded to the digits that are shown: what does not show is a tie.
+    """
     entries = {entry.label: entry for entry in board.entries}
     one, other = (value_of(board, entries[name], volume, score) for name in (label, board.reference))
     if one is None or other is None:
         return None
-    return one - other if COLUMNS[score].more_is_better else other - one
+    column = COLUMNS[score]
+    return round(one - other if column.more_is_better else other - one, column.digits) + 0.0  # no -0
 
 
 def value_of(board: Board, entry: EntryRecord, volume: VolumeRecord | None, score: Score) -> float | None:

@@ -52,6 +52,13 @@ def test_differences_are_positive_where_the_entry_is_better_whatever_the_score()
         assert round(difference(board, "one", None, score) or 0, 6) == -0.005, score  # type: ignore[arg-type]
 
 
+def test_what_does_not_show_is_a_tie() -> None:
+    board = made_up()
+    close = measured("1" * 64, "a", 1, 0.94 - 4e-6, cremi=0.06 + 4e-6)
+    page = render(board.model_copy(update={"measured": (close, *board.measured[1:])}))
+    assert "| a | one | +0.00000 | +0.0000 | +0.0000 |" in page
+
+
 def test_only_shortfalls_of_entries_of_interest_are_bold() -> None:
     page = render(made_up())
     assert "| a | one | +0.01000 | +0.0100 | +0.0100 | +0.0100 | +0.0100 | +0.0100 |" in page
