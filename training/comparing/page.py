@@ -47,7 +47,8 @@ def render(results: Results, pictures: Collection[str], kept: KeptApart | None =
     parts = [
         f"# {results.question}",
         "Written by `emboundary-train compare`, every figure computed from "
-        f"[{FOLDER}/results.json]({FOLDER}/results.json); nothing here is typed by hand.",
+        f"[{FOLDER}/results.json]({FOLDER}/results.json); nothing here is typed by hand."
+        + ("" if kept is None else "  Figures that others measured are named as such."),
         "## What was to be shown, and what was found",
         table(
             ["claim", "outcome", "measured"],
