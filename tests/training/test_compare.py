@@ -15,7 +15,11 @@ from emboundary.training.cli import NAME, create_cli
 from emboundary.training.compare import joins, loss_means
 from emboundary.training.comparing import working
 from emboundary.training.comparing.records import Results, RunScores
+from emboundary.training.comparing.scoring import open_engine
 from emboundary.training.config import TrainConfig
+from emboundary.training.crops.data import load_volume
+from emboundary.training.scoring.evaluate import segment
+from emboundary.training.scoring.thresholds import boundary_threshold
 from emboundary.training.study import Study, load_study
 
 MakeConfig = Callable[..., TrainConfig]
@@ -85,6 +89,16 @@ def test_a_study_is_trained_scored_and_written_down(out: Path, runs: Path) -> No
     kept = list(runs.glob("*/*/maps/*.npy"))
     assert len(kept) == 3
     assert {np.load(path).shape for path in kept} == {(2, 64, 72)}
+
+
+def test_thresholds_are_chosen_on_training_sections(out: Path, study: Path, runs: Path, data: Path) -> None:
+    results = Results.model_validate_json((out / "comparison" / "results.json").read_bytes())
+    run = load_study(study).of("all")[0]
+    training = load_volume(data, run.scored[0], (0, 4))
+    probability, _ = segment(open_engine(runs / run.folder, "cpu"), training)
+    (scored,) = results.runs[0].scores.maps
+    assert scored.v_rand.threshold == scored.v_info.threshold == boundary_threshold(training.target, probability)
+    assert scored.sections == (4, 6)
 
 
 def test_a_finished_study_is_written_again_for_nothing(
