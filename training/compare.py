@@ -145,7 +145,7 @@ def _series(study: Study, key: str) -> SeriesRecord:
         models=series.models,
         seeds=series.seeds,
         steps=run.config.optimiser.steps,
-        pixels=run.config.optimiser.steps * run.config.sampling.batch * run.config.sampling.crop**2,
+        pixels=run.config.optimiser.steps * run.config.sampling.pixels,
         train={volume.name: volume.sections for volume in run.config.data},
         score={volume.name: volume.validation for volume in run.scored if volume.validation is not None},
         limited=series.sections is not None,

@@ -140,6 +140,11 @@ class SamplingConfig(Strict):
     batch: PositiveInt = 4
     margin: Annotated[int, Field(ge=0)] = 0
 
+    @property
+    def pixels(self) -> int:
+        """Of the crops of a step, margins counted."""
+        return self.batch * self.crop**2
+
     @model_validator(mode="after")
     def _fits(self) -> SamplingConfig:
         if self.crop % STRIDE:

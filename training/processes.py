@@ -90,14 +90,29 @@ def shared_cores(cores: set[int], jobs: int) -> list[Cores]:
 
 
 def _settle(places: Queue[Cores], threads: int | None, lifeline: Connection) -> None:
+    settle(places.get(), threads, lifeline)
+
+
+def settle(cores: Cores, threads: int | None, lifeline: Connection) -> None:
+    """Make this process one of several: its own cores, no Ctrl-C, and an end with the one that began it.
+
+    Args:
+        cores: its own.
+        threads: of torch; None: as many as it has cores.
+        lifeline: whose other end the process that began this one holds.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that began this one
-    threading.Thread(target=end_with, args=(lifeline,), daemon=True).start()
-    cores = places.get()
+    threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
     os.sched_setaffinity(0, cores)
     torch.set_num_threads(threads or len(cores))
 
 
-def end_with(lifeline: Connection) -> None:
+def console_of_lines() -> Console:
+    """What one of several processes speaks on: lines, not bars, for those would overwrite each other."""
+    return Console(stderr=True, force_terminal=False, highlight=False, markup=False, soft_wrap=True)
+
+
+def _end_with(lifeline: Connection) -> None:
     """Wait until the other end is closed, by the process that began this one or by its end, and end."""
     with suppress(EOFError, OSError):
         lifeline.recv()
@@ -105,5 +120,4 @@ def end_with(lifeline: Connection) -> None:
 
 
 def _apart(work: Callable[[Item, Console], Result], item: Item) -> Result:
-    # Lines, not bars: those of several processes would overwrite each other.
-    return work(item, Console(stderr=True, force_terminal=False, highlight=False, markup=False, soft_wrap=True))
+    return work(item, console_of_lines())

@@ -53,7 +53,7 @@ def measure(model: str, changes: dict[str, Any], threads: int, steps: int, devic
     with tempfile.TemporaryDirectory() as folder:
         train(config, (volume,), Path(folder), device=torch.device(device), report=note, stop_after=steps + 2)
     step = statistics.median(b - a for a, b in pairwise(at[1:]))
-    pixels = config.sampling.batch * config.sampling.crop**2
+    pixels = config.sampling.pixels
     answer(seconds_per_step=step, first_step=at[0] - began, megapixels_per_second=pixels / step / 1e6)
 
 

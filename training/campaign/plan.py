@@ -79,7 +79,7 @@ class Contestant:
     @property
     def pixels_per_step(self) -> int:
         """Of crops, their margins counted."""
-        return self.config.sampling.batch * self.config.sampling.crop**2
+        return self.config.sampling.pixels
 
     @property
     def trunk(self) -> Path:

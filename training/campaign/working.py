@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -23,13 +21,13 @@ from emboundary.training.learning.loop import CHECKPOINT, StepReport, Stopped
 from emboundary.training.learning.runs import fit
 from emboundary.training.learning.state import new_state
 from emboundary.training.learning.train import Segmentation, train
-from emboundary.training.processes import end_with
+from emboundary.training.processes import Cores, console_of_lines, settle
 
 STEP_KEY = "emboundary.step"
 _CHECKPOINT_EVERY = 100
 _LINE_EVERY = 100
 
-STOPPED, FAILED = 0, 1
+_FAILED = 1
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class Post:
     data: Path
     starts: Path | None
     device: str
-    cores: frozenset[int]
+    cores: Cores
     threads: int | None
 
 
@@ -56,19 +54,16 @@ def work(piece: Piece, post: Post, lifeline: Connection) -> None:
     Ends the process with 0 whether it is done or stopped, with 1, after one line on stderr, where it failed.
     """
     stop = threading.Event()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that began this one
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    threading.Thread(target=end_with, args=(lifeline,), daemon=True).start()
-    os.sched_setaffinity(0, post.cores)
-    torch.set_num_threads(post.threads or len(post.cores))
-    console = Console(stderr=True, force_terminal=False, highlight=False, markup=False, soft_wrap=True)
+    settle(post.cores, post.threads, lifeline)
+    console = console_of_lines()
     try:
         do(piece, post, console, stop.is_set)
     except Stopped:
         pass
     except EmboundaryError as error:
         console.print(f"{piece.contestant.name}: error: {error}")
-        raise SystemExit(FAILED) from error
+        raise SystemExit(_FAILED) from error
 
 
 def do(piece: Piece, post: Post, console: Console, stop: Callable[[], bool]) -> None:
@@ -137,12 +132,3 @@ def _lines(contestant: Contestant, console: Console, what: str) -> Callable[[Ste
 
 def _megapixels(steps: int, contestant: Contestant) -> str:
     return f"{steps * contestant.pixels_per_step / 1e6:,.0f} million pixels"
-
-
-def told(contestants: tuple[Contestant, ...]) -> list[dict[str, Any]]:
-    """How far each model is."""
-    return [
-        {"model": c.name, "steps": done, "of": c.config.optimiser.steps, "pixels": done * c.pixels_per_step}
-        for c in contestants
-        for done in [c.steps_done()]
-    ]

@@ -9,9 +9,9 @@ import typer
 
 from emboundary.model.weights import save_segmenter
 from emboundary.service.engine import Device
-from emboundary.training.campaign.plan import ANNEALED, CAMPAIGNS, Campaign, load_campaign
+from emboundary.training.campaign.plan import ANNEALED, CAMPAIGNS, Campaign, Contestant, load_campaign
 from emboundary.training.campaign.running import run_campaign
-from emboundary.training.campaign.working import STEP_KEY, told
+from emboundary.training.campaign.working import STEP_KEY
 from emboundary.training.commands.shared import console, torch_device
 from emboundary.training.learning.checkpoint import averaged_segmenter, branch_off
 from emboundary.training.learning.loop import CHECKPOINT
@@ -61,22 +61,30 @@ def status(path: Path, folder: Path, *, as_json: bool) -> None:
     """How far every model is, on stdout."""
     loaded = load_campaign(path, folder)
     if as_json:
-        typer.echo(json.dumps(told(loaded.contestants)))
+        typer.echo(json.dumps([how_far(contestant) for contestant in loaded.contestants]))
         return
     for line in lines(loaded):
         typer.echo(line)
 
 
+def how_far(contestant: Contestant) -> dict[str, str | int]:
+    """How far one model is."""
+    done = contestant.steps_done()
+    steps = contestant.config.optimiser.steps
+    return {"model": contestant.name, "steps": done, "of": steps, "pixels": done * contestant.pixels_per_step}
+
+
 def lines(loaded: Campaign) -> list[str]:
     """How far every model is, one line each."""
     made = []
-    for contestant, row in zip(loaded.contestants, told(loaded.contestants), strict=True):
+    for contestant in loaded.contestants:
+        done = contestant.steps_done()
         finished = sorted(
             int(f.parent.name.removeprefix(ANNEALED)) for f in contestant.folder.glob(f"{ANNEALED}*/{WEIGHTS}")
         )
         annealed = ", ".join(f"{steps * contestant.pixels_per_step / 1e6:,.0f}" for steps in finished) or "nowhere yet"
         made.append(
-            f"{contestant.name}: step {row['steps']:,} of {row['of']:,}, {row['pixels'] / 1e6:,.0f} million pixels; "
-            f"annealed at {annealed}"
+            f"{contestant.name}: step {done:,} of {contestant.config.optimiser.steps:,}, "
+            f"{done * contestant.pixels_per_step / 1e6:,.0f} million pixels; annealed at {annealed}"
         )
     return made

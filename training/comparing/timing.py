@@ -117,7 +117,7 @@ def _training_speed(config: TrainConfig, volumes: tuple[LabelledVolume, ...], de
 
     with tempfile.TemporaryDirectory() as folder:
         train(_of_steps(config), volumes, Path(folder), device=device, report=note, stop_after=_STEPS)
-    return (len(at) - 1) * config.sampling.batch * config.sampling.crop**2 / (at[-1] - at[0])
+    return (len(at) - 1) * config.sampling.pixels / (at[-1] - at[0])
 
 
 def _of_steps(config: TrainConfig) -> TrainConfig:

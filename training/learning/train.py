@@ -33,7 +33,7 @@ class Segmentation:
 
     @property
     def pixels(self) -> int:
-        return self.config.sampling.batch * self.config.sampling.crop**2
+        return self.config.sampling.pixels
 
     def learner(self) -> Learner:
         """A segmenter with its first weights, or with those to start from.

@@ -46,7 +46,7 @@ def test_shipped_experiments_compare_variants_on_the_same_sections_after_as_much
 
 def _pixels(config: TrainConfig | ClassifierConfig) -> int:
     """Of a step; images for classifiers."""
-    return config.sampling.batch * config.sampling.crop**2 if isinstance(config, TrainConfig) else config.data.batch
+    return config.sampling.pixels if isinstance(config, TrainConfig) else config.data.batch
 
 
 def test_variants_change_the_base_by_dotted_keys(folder: Path) -> None:
