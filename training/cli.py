@@ -279,8 +279,9 @@ def campaign(
         Path | None, typer.Option(metavar="DIR", help="Only write weights for a start on another machine.")
     ] = None,
     starts: Annotated[
-        Path, typer.Option(metavar="DIR", help="Weights to begin with where there is no state.", show_default=False)
-    ] = campaign_command.STARTS,
+        Path | None,
+        typer.Option(metavar="DIR", help="Weights to begin with where there is no state.  [default: the flagship's]"),
+    ] = None,
 ) -> None:
     """Train several models in turns for as long as there is time; SIGTERM stops it in 10 s, to go on later."""
     if status:

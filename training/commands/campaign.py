@@ -25,7 +25,9 @@ STARTS = CAMPAIGNS.parent / "starts" / "campaign"
 def campaign(
     path: Path, folder: Path, data: Path, *, starts: Path | None, device: Device, jobs: int, threads: int | None
 ) -> None:
-    """Train all models in turns."""
+    """Train all models in turns; without ``starts`` the flagship begins with those that come along, others anew."""
+    if starts is None and path.resolve() == FLAGSHIP.resolve():
+        starts = STARTS
     where = torch_device(device)
     for line in lines(load_campaign(path, folder)):
         console.print(line)
