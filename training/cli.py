@@ -280,7 +280,9 @@ def campaign(
     ] = None,
     starts: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Weights to begin with where there is no state.  [default: the flagship's]"),
+        typer.Option(
+            metavar="DIR", help="Weights to begin with where there is no state.  [default: those that FILE names]"
+        ),
     ] = None,
 ) -> None:
     """Train several models in turns for as long as there is time; SIGTERM stops it in 10 s, to go on later."""

@@ -3,6 +3,7 @@
     goal = 2_000_000_000                 # pixels of crops that each model sees
     slice = 1000                         # steps before it is another's turn
     milestones = [150_000_000]           # annealed there as well as at the goal
+    starts = "../starts/campaign"        # weights to begin with where there is no state; random ones if not given
 
     [models]                             # relative to the campaign's file
     d4 = "../configs/flagship/d4.toml"
@@ -47,6 +48,7 @@ class CampaignConfig(Strict):
     goal: PositiveInt
     slice: PositiveInt = 1000
     milestones: Annotated[tuple[PositiveInt, ...], Field(strict=False)] = ()
+    starts: str | None = None
     models: Annotated[dict[str, str], Field(min_length=1)]
 
 
@@ -129,10 +131,12 @@ class Campaign:
 
     Attributes:
         slice: steps before it is another model's turn.
+        starts: folder of weights to begin with where there is no state, if the file names one.
         branches: by model, in the order of their ends; the last ends at the goal.
     """
 
     slice: int
+    starts: Path | None
     contestants: tuple[Contestant, ...]
     branches: dict[str, tuple[Branch, ...]]
 
@@ -184,7 +188,8 @@ def load_campaign(path: Path, folder: Path) -> Campaign:
         named = [_steps(pixels, contestant) for pixels in (*config.milestones, config.goal)]
         asked = [int(f.name.removeprefix(ANNEALED)) for f in contestant.folder.glob(f"{ANNEALED}*")]
         branches[name] = tuple(contestant.branch_at(steps) for steps in sorted({*named, *asked}))
-    return Campaign(config.slice, tuple(contestants), branches)
+    starts = None if config.starts is None else path.parent / config.starts
+    return Campaign(config.slice, starts, tuple(contestants), branches)
 
 
 def _contestant(name: str, config: TrainConfig, goal: int, folder: Path, *, origin: str) -> Contestant:

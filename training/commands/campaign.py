@@ -19,19 +19,19 @@ from emboundary.training.learning.runs import WEIGHTS
 from emboundary.training.storing import storing
 
 FLAGSHIP = CAMPAIGNS / "flagship.toml"
-STARTS = CAMPAIGNS.parent / "starts" / "campaign"
 
 
 def campaign(
     path: Path, folder: Path, data: Path, *, starts: Path | None, device: Device, jobs: int, threads: int | None
 ) -> None:
-    """Train all models in turns; without ``starts`` the flagship begins with those that come along, others anew."""
-    if starts is None and path.resolve() == FLAGSHIP.resolve():
-        starts = STARTS
+    """Train all models in turns; ``starts`` take the place of those that the file names."""
     where = torch_device(device)
-    for line in lines(load_campaign(path, folder)):
+    loaded = load_campaign(path, folder)
+    for line in lines(loaded):
         console.print(line)
-    run_campaign(path, folder, data, console, starts=starts, device=where.type, jobs=jobs, threads=threads)
+    run_campaign(
+        path, folder, data, console, starts=starts or loaded.starts, device=where.type, jobs=jobs, threads=threads
+    )
 
 
 def anneal(path: Path, folder: Path) -> None:

@@ -23,6 +23,7 @@ from emboundary.model.inception import STRIDE, Segmenter
 from emboundary.service import console as edge
 from emboundary.training.campaign.plan import Campaign, load_campaign
 from emboundary.training.campaign.running import BusyError, alone, run_campaign
+from emboundary.training.campaign.working import begin
 from emboundary.training.cli import NAME, create_cli
 from emboundary.training.commands.campaign import FLAGSHIP
 from emboundary.training.config import TrainConfig, refuse_seen
@@ -277,3 +278,17 @@ def test_the_flagships_models_cost_what_is_said_of_them(tmp_path: Path) -> None:
     assert abs(d4 / plain - 1) < 0.05
     assert d4 < 135e3
     assert [network.spec.law for network in networks] == [D4, C1, D4]
+
+
+def test_the_flagship_names_weights_that_its_models_can_begin_with(tmp_path: Path) -> None:
+    loaded = load_campaign(FLAGSHIP, tmp_path)
+    assert loaded.starts is not None
+    for contestant in loaded.contestants:
+        begin(contestant, loaded.starts, CPU)
+        assert contestant.steps_done() > 0
+
+
+def test_a_campaign_begins_with_the_weights_that_its_file_names(tmp_path: Path, file: Path) -> None:
+    assert load_campaign(file, tmp_path).starts is None
+    file.write_text('starts = "kept"\n' + file.read_text())
+    assert load_campaign(file, tmp_path).starts == file.parent / "kept"
